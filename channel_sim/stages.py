@@ -1,0 +1,207 @@
+"""The interfaces of the chain, on one page.
+
+A component is a frozen, validated record whose fields are the keys of its scenario table. All seams take lists of items;
+the result of an item never depends on its neighbours, on the batch or on the number of workers.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, final
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from channel_sim.crc import CRC_BITS, CrcName
+from channel_sim.keys import Key
+from channel_sim.ledger import Ledger
+from channel_sim.types import (
+    CERTAIN_LLR,
+    Content,
+    Evidence,
+    Item,
+    Packets,
+    Preamble,
+    Reception,
+    Reconstruction,
+    Tokens,
+    hard_decision,
+)
+
+
+class Component(BaseModel):
+    """A part of the chain. Cheap, hashable and picklable: heavy state is built on first use and cached outside.
+
+    `revision` is raised whenever the component's numbers change; `assumptions` are printed in every report that uses it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    revision: ClassVar[int] = 1
+    assumptions: ClassVar[tuple[str, ...]] = ()
+    source: ClassVar[str] = ""
+
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of the files (data, weights) that this component's numbers depend on, by field name."""
+        return {}
+
+
+class Source(Component, ABC):
+    """Where items come from. Item i is the same whenever, wherever and beside whatever it is drawn."""
+
+    modality: ClassVar[str]
+
+    @property
+    def num_items(self) -> int | None:
+        """How many items there are; None = as many as asked for."""
+        return None
+
+    @abstractmethod
+    def items(self, indices: Sequence[int], keys: Sequence[Key]) -> list[Item]:
+        """The items `indices`; keys[j] is item indices[j]'s own `source` key."""
+
+
+class Tokenizer(Component, ABC):
+    """Content to tokens and back."""
+
+    vocab_size: int
+
+    @abstractmethod
+    def encode(self, item: Item, key: Key) -> Tokens:
+        """Tokens of an item. `key` is the item's shared key: both ends may draw from it."""
+
+    @abstractmethod
+    def decode(self, reconstruction: Reconstruction, key: Key) -> tuple[Content, np.ndarray]:
+        """(content, missing): what can be decoded, a stated constant elsewhere; `missing` bool marks the constant."""
+
+
+class Coder(Component, ABC):
+    """Tokens to packets and, at the other end, receptions to evidence."""
+
+    @abstractmethod
+    def encode(self, tokens: Sequence[Tokens]) -> list[tuple[Packets, Preamble]]:
+        """Packets and preamble of each item."""
+
+    @abstractmethod
+    def receive(self, receptions: Sequence[Reception], preambles: Sequence[Preamble]) -> list[Evidence]:
+        """Evidence for each item. Packets that can't be decoded become unknown tokens, never exceptions."""
+
+
+@dataclass(frozen=True, eq=False)
+class Observation:
+    """What a channel did to one item: `state` is the channel's own; `lost` bool [num_packets]; `ledger` what was charged."""
+
+    packets: Packets
+    lost: np.ndarray
+    state: Any
+    ledger: Ledger
+
+
+@dataclass(frozen=True, eq=False)
+class Detection:
+    """Every packet as the detector saw it, before lost ones are blanked: for measuring only, never handed to a decoder.
+
+    llr float32 [num_packets, max_bits] of the payload; crc_ok bool; num_blocks and block_errors count code blocks (None: no code).
+    """
+
+    llr: np.ndarray
+    crc_ok: np.ndarray
+    num_blocks: int | None = None
+    block_errors: int | None = None
+
+
+class Channel(Component, ABC):
+    """What hurts packets. The base class charges uses, checks CRCs and blanks what is lost; a channel does its one thing.
+
+    On packet-level channels one bit is one channel use.
+    """
+
+    crc: CrcName = Field("none", description="one CRC a packet, over header and payload, charged")
+
+    @abstractmethod
+    def transmit(self, packets: Sequence[Packets], keys: Sequence[Key]) -> list[Observation]:
+        """Send each item's packets; keys[j] is item j's channel key of this replicate."""
+
+    @abstractmethod
+    def detect(self, observation: Observation, a_priori: np.ndarray | None = None) -> Detection:
+        """LLRs of every payload bit. `a_priori` float32 [num_packets, max_bits]: extrinsic LLRs from a prior."""
+
+    @property
+    def erases_on_crc_failure(self) -> bool:
+        """A packet whose CRC failed is lost (True) or delivered with its LLRs (False)."""
+        return False
+
+    @final
+    def receive(self, observation: Observation, a_priori: np.ndarray | None = None) -> Reception:
+        """What the receiver has: detection, less what was lost."""
+        return self.deliver(observation, self.detect(observation, a_priori))
+
+    @final
+    def deliver(self, observation: Observation, detection: Detection) -> Reception:
+        """Blank what is lost and hand over the rest."""
+        packets = observation.packets
+        lost = observation.lost | (~detection.crc_ok if self.erases_on_crc_failure else False)
+        arrived_bits = packets.num_bits[~lost]
+        width = int(arrived_bits.max()) if arrived_bits.size else 0
+        inside = np.arange(width) < packets.num_bits[:, None]
+        llr = np.clip(detection.llr[:, :width], -CERTAIN_LLR, CERTAIN_LLR)
+        return Reception(
+            llr=np.where(lost[:, None], 0, np.where(inside, llr, -CERTAIN_LLR)).astype(np.float32),
+            lost=lost,
+            crc_ok=detection.crc_ok & ~lost,
+            header=np.where(lost[:, None], -1, packets.header).astype(np.int32),
+            crc_checked=self.crc != "none",
+        )
+
+    @property
+    def crc_bits(self) -> int:
+        return CRC_BITS[self.crc]
+
+    def bits_on_air(self, packets: Packets) -> np.ndarray:
+        """int64 [num_packets]: header, payload and CRC of each packet."""
+        return packets.header_bits + packets.num_bits.astype(np.int64) + self.crc_bits
+
+    def channel_uses(self, num_bits: np.ndarray) -> np.ndarray:
+        """Channel uses that packets of `num_bits` (header, payload and CRC) take, one number a packet."""
+        return np.asarray(num_bits, dtype=np.int64)
+
+    def charge(self, packets: Packets) -> Ledger:
+        """What sending these packets once costs."""
+        sent = self.bits_on_air(packets)
+        uses = int(self.channel_uses(sent).sum())
+        return Ledger(coded_bits=int(packets.num_bits.sum()), header_bits=packets.header_bits * packets.num_packets,
+                      crc_bits=self.crc_bits * packets.num_packets, channel_uses=uses, transmissions=packets.num_packets,
+                      energy=float(uses))
+
+
+@dataclass(frozen=True, eq=False)
+class Delivery:
+    """One item after protection: `reception` is all that the receiver gets; `ledger` and `counts` are for the record.
+
+    counts: metric name -> (numerator, denominator), of what the channel and the protection did.
+    """
+
+    reception: Reception
+    ledger: Ledger
+    counts: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+
+class Protection(Component, ABC):
+    """Redundancy around the channel: parity, copies, retransmission."""
+
+    @abstractmethod
+    def send(self, packets: Sequence[Packets], channel: Channel, keys: Sequence[Key]) -> list[Delivery]:
+        """Send each item's packets, with redundancy; the receptions are of the coder's packets again."""
+
+
+class Decoder(Component, ABC):
+    """An inference rule for p(tokens | y) ∝ p_model(tokens) · p(y | tokens). Damage is normal input."""
+
+    def restore(self, evidence: Sequence[Evidence], keys: Sequence[Key]) -> list[Reconstruction]:
+        """Tokens from evidence; what is not overridden is the hard decision of decoder `none`."""
+        return [hard_decision(one) for one in evidence]
+
+    def mend(self, content: Content, missing: np.ndarray, key: Key) -> Content:
+        """Fill what is missing in pixel or sample space; by default nothing."""
+        return content

@@ -1,0 +1,1 @@
+"""How it is recovered: one file an inference rule."""

@@ -1,0 +1,1 @@
+"""What was learned: statistics, figures and pages, read from result files alone."""

@@ -1,0 +1,1 @@
+"""What is sent: items, tokens, models and coders."""

@@ -1,0 +1,1 @@
+"""Generative models: one predictor for coding and for restoring."""
