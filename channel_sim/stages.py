@@ -65,7 +65,10 @@ class Source(Component, ABC):
 class Tokenizer(Component, ABC):
     """Content to tokens and back."""
 
-    vocab_size: int
+    @property
+    @abstractmethod
+    def vocab_size(self) -> int:
+        """Number of token values."""
 
     @abstractmethod
     def encode(self, item: Item, key: Key) -> Tokens:

@@ -88,7 +88,7 @@ class Packets:
 
     bits:      uint8 [num_packets, max_bits], 0 or 1, most significant bit of a token first, zero past `num_bits`
     num_bits:  int32 [num_packets], payload bits of each packet
-    order:     int32 [n], the token positions in the order in which packets carry them (a permutation: positions tile the token axis)
+    order:     int32 [n], token positions in the order in which packets carry them (a permutation: they tile the token axis)
     bounds:    int32 [num_packets + 1]; packet k carries the tokens order[bounds[k]:bounds[k + 1]]
     header:    int32 [num_packets, 3]: sequence number, first token, token count
     header_bits: bits of one header on the air (may be 0: the slot then tells the sequence number)

@@ -1,0 +1,197 @@
+"""What is measured. Every metric is a ratio of sums over trials, so that items of any length weigh in by what they hold."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from rapidfuzz.distance import Levenshtein
+
+from channel_sim.ledger import Ledger
+from channel_sim.types import Content, Evidence, Item, Origin, Packets, Reconstruction, Tokens
+
+Number = float | np.integer | np.floating | np.bool_
+_PROBABILITY_FLOOR = 2.0**-30
+_CHRF_ORDER, _CHRF_BETA = 6, 2.0
+_WHITE_SPACE = np.frombuffer(b" \t\n\r\f\v", np.uint8)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How a metric is read: its unit, which way is better, and what it says."""
+
+    unit: str
+    better: Literal["lower", "higher", "neither"]
+    description: str
+
+
+CATALOGUE: dict[str, Metric] = {
+    "token_error_rate": Metric("1", "lower", "tokens wrong or given up, of all tokens"),
+    "lost_token_rate": Metric("1", "lower", "tokens given up, of all tokens"),
+    "recovered_fraction": Metric("1", "higher", "erased tokens restored exactly, of all erased tokens"),
+    "recovered_fraction_nonspace": Metric("1", "higher", "the same over erased bytes that are not white space"),
+    "invented_fraction": Metric("1", "lower", "tokens that the prior filled in wrongly, of all tokens"),
+    "byte_error_rate": Metric("1", "lower", "edit distance in bytes, of all bytes; positional where lengths agree"),
+    "character_error_rate": Metric("1", "lower", "edit distance in characters, of all characters"),
+    "word_error_rate": Metric("1", "lower", "edit distance in words (split at white space), of all words"),
+    "chrf": Metric("1", "higher", "character n-gram F2 score of order 6, mean over items"),
+    "packet_loss_rate": Metric("1", "neither", "packets that the channel lost, of all that were sent, parity included"),
+    "residual_packet_loss_rate": Metric("1", "lower", "the coder's packets still missing after protection"),
+    "undetected_error_rate": Metric("1", "lower", "packets trusted though their bits are wrong, of all delivered"),
+    "desync_rate": Metric("1", "lower", "packets that decoded to wrong tokens taken as known, of all packets"),
+    "bit_error_rate": Metric("1", "lower", "payload bits wrong in hard decision, of all that were decided"),
+    "block_error_rate": Metric("1", "lower", "code blocks with a wrong information bit"),
+    "bits_per_token": Metric("bit", "lower", "payload, header and preamble bits that the coder sent, per token"),
+    "bits_per_byte": Metric("bit", "lower", "payload, header and preamble bits that the coder sent, per byte of the item"),
+    "ideal_bits_per_token": Metric("bit", "neither", "-log2 P under the tables that coded, per token; not a rate that was sent"),
+    "channel_uses_per_sample": Metric("use", "lower", "channel uses, all overhead charged, per source sample"),
+    "concealment_nll_bits": Metric("bit", "lower", "-log2 posterior of the true token, floored at 2^-30, per erased token"),
+    "brier": Metric("1", "lower", "mean squared error of the confidence in restored tokens"),
+    "risk_coverage_area": Metric("1", "lower", "mean error rate of the most confident restored tokens, over all coverages"),
+}
+
+
+@dataclass
+class Measurement:
+    """values: metric -> (numerator, denominator); reasons: metric -> why it is not defined. Every metric is in one of them."""
+
+    values: dict[str, tuple[float, float]] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
+
+    def ratio(self, metric: str, numerator: Number, denominator: Number, otherwise: str) -> None:
+        """Book a ratio; a denominator of 0 is 'not defined', with the reason `otherwise`, never 0."""
+        if denominator:
+            self.values[metric] = (float(numerator), float(denominator))
+        else:
+            self.reasons[metric] = otherwise
+
+    def __getitem__(self, metric: str) -> float | None:
+        """The metric's value; None where it is not defined."""
+        if metric not in self.values:
+            return None
+        numerator, denominator = self.values[metric]
+        return numerator / denominator
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """What was sent, known to the measuring side alone."""
+
+    item: Item
+    tokens: Tokens
+    packets: Packets
+
+
+def measure(truth: Truth, evidence: Evidence, reconstruction: Reconstruction, content: Content, ledger: Ledger,
+            counts: dict[str, tuple[float, float]]) -> Measurement:
+    """All metrics of one trial. `counts` are what channel and protection counted themselves."""
+    book = Measurement()
+    for metric, pair in counts.items():
+        book.ratio(metric, *pair, otherwise="nothing to count")
+    _tokens(book, truth, evidence, reconstruction)
+    _confidence(book, truth, evidence, reconstruction)
+    _bytes(book, truth.item, content)
+    _text(book, truth.item, content)
+    _rates(book, truth, ledger)
+    for metric in CATALOGUE.keys() - book.values.keys() - book.reasons.keys():
+        book.reasons[metric] = "this chain has no such thing to count"
+    return book
+
+
+def _tokens(book: Measurement, truth: Truth, evidence: Evidence, reconstruction: Reconstruction) -> None:
+    values, erased, lost = truth.tokens.values, evidence.erased, reconstruction.lost
+    right = (reconstruction.values == values) & ~lost
+    book.ratio("token_error_rate", np.sum(~right), values.size, "the item has no tokens")
+    book.ratio("lost_token_rate", np.sum(lost), values.size, "the item has no tokens")
+    invented = (reconstruction.origin == Origin.CONCEALED) & ~right
+    book.ratio("invented_fraction", np.sum(invented), values.size, "the item has no tokens")
+    book.ratio("recovered_fraction", np.sum(right & erased), np.sum(erased), "no token was erased")
+    if truth.item.modality == "text" and truth.tokens.vocab_size == 256:
+        visible = erased & ~np.isin(values, _WHITE_SPACE)
+        book.ratio("recovered_fraction_nonspace", np.sum(right & visible), np.sum(visible), "no byte but white space was erased")
+    if truth.packets.ideal_bits is not None:
+        wrong = evidence.known & (evidence.values != values)
+        packet_of = np.repeat(np.arange(truth.packets.num_packets), np.diff(truth.packets.bounds))
+        astray = np.unique(packet_of[wrong[truth.packets.order]]).size
+        book.ratio("desync_rate", astray, truth.packets.num_packets, "no packet was sent")
+    else:
+        book.reasons["desync_rate"] = "a fixed-length code cannot lose step"
+
+
+def _confidence(book: Measurement, truth: Truth, evidence: Evidence, reconstruction: Reconstruction) -> None:
+    restored = (reconstruction.origin == Origin.INFERRED) | (reconstruction.origin == Origin.CONCEALED)
+    right = (reconstruction.values == truth.tokens.values)[restored]
+    confidence = reconstruction.confidence[restored].astype(np.float64)
+    book.ratio("brier", np.sum((confidence - right) ** 2), right.size, "no token was restored")
+    ranked = np.cumsum(~right[np.argsort(-confidence, kind="stable")]) / np.arange(1, right.size + 1)
+    book.ratio("risk_coverage_area", ranked.mean() if right.size else 0, min(right.size, 1), "no token was restored")
+    if reconstruction.posterior is None:
+        book.reasons["concealment_nll_bits"] = "the decoder states no posterior"
+        return
+    unknown = reconstruction.origin != Origin.RECEIVED
+    of_truth = reconstruction.posterior[np.arange(unknown.sum()), truth.tokens.values[unknown]].astype(np.float64)
+    nll = -np.log2(np.maximum(of_truth, _PROBABILITY_FLOOR))[evidence.erased[unknown]]
+    book.ratio("concealment_nll_bits", nll.sum(), nll.size, "no token was erased")
+
+
+def _bytes(book: Measurement, item: Item, content: Content) -> None:
+    if not isinstance(item.content, bytes) or not isinstance(content, bytes):
+        book.reasons["byte_error_rate"] = "the item is not made of bytes"
+        return
+    if len(content) == len(item.content):
+        errors = int(np.sum(np.frombuffer(content, np.uint8) != np.frombuffer(item.content, np.uint8)))
+    else:
+        errors = Levenshtein.distance(item.content, content)
+    book.ratio("byte_error_rate", errors, len(item.content), "the item is empty")
+
+
+def _text(book: Measurement, item: Item, content: Content) -> None:
+    if item.modality != "text" or not isinstance(item.content, bytes) or not isinstance(content, bytes):
+        book.reasons |= dict.fromkeys(("character_error_rate", "word_error_rate", "chrf", "recovered_fraction_nonspace"),
+                                      "the item is not text")
+        return
+    sent, restored = item.content.decode("utf-8", "replace"), content.decode("utf-8", "replace")
+    book.ratio("character_error_rate", Levenshtein.distance(sent, restored), len(sent), "the item is empty")
+    words = sent.split()
+    book.ratio("word_error_rate", Levenshtein.distance(words, restored.split()), len(words), "the item has no words")
+    book.ratio("chrf", chrf(sent, restored), min(len(words), 1), "the item has no words")
+
+
+def _rates(book: Measurement, truth: Truth, ledger: Ledger) -> None:
+    sent = ledger.coded_bits + ledger.header_bits + ledger.preamble_bits
+    num_tokens = truth.tokens.values.size
+    book.ratio("bits_per_token", sent, num_tokens, "the item has no tokens")
+    if isinstance(truth.item.content, bytes):
+        book.ratio("bits_per_byte", sent, len(truth.item.content), "the item is empty")
+    else:
+        book.reasons["bits_per_byte"] = "the item is not made of bytes"
+    if truth.packets.ideal_bits is None:
+        book.reasons["ideal_bits_per_token"] = "no model coded the tokens"
+    else:
+        book.ratio("ideal_bits_per_token", truth.packets.ideal_bits, num_tokens, "the item has no tokens")
+    book.ratio("channel_uses_per_sample", ledger.channel_uses, ledger.source_symbols, "the item has no samples")
+
+
+def chrf(reference: str, hypothesis: str) -> float:
+    """Character n-gram F-score of order 6 with beta = 2, white space left out, in [0, 1].
+
+    Source: M. Popović, "chrF: character n-gram F-score for automatic MT evaluation", WMT 2015, eq. 1.
+    """
+    reference, hypothesis = "".join(reference.split()), "".join(hypothesis.split())
+    precisions, recalls = [], []
+    for order in range(1, _CHRF_ORDER + 1):
+        sent, restored = _ngrams(reference, order), _ngrams(hypothesis, order)
+        if sent and restored:
+            matches = (sent & restored).total()
+            precisions.append(matches / restored.total())
+            recalls.append(matches / sent.total())
+    if not precisions or not sum(precisions):
+        return 0.0
+    precision, recall = float(np.mean(precisions)), float(np.mean(recalls))
+    return (1 + _CHRF_BETA**2) * precision * recall / (_CHRF_BETA**2 * precision + recall)
+
+
+def _ngrams(text: str, order: int) -> Counter[str]:
+    return Counter(text[start:start + order] for start in range(len(text) - order + 1))

@@ -1,0 +1,200 @@
+"""Results on disk: one SQLite file a run, one row a trial, one writer, a transaction a block."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from channel_sim.checks import RequestError
+
+SCHEMA_VERSION = 1
+_APPLICATION_ID = 0x63686E73  # "chns": tells our files from any other SQLite file
+_TABLES = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE tasks (task_id TEXT PRIMARY KEY, resolved TEXT NOT NULL);
+CREATE TABLE points (arm_index INTEGER, point_index INTEGER, arm TEXT NOT NULL, sweep TEXT NOT NULL,
+                     task_id TEXT NOT NULL REFERENCES tasks, PRIMARY KEY (arm_index, point_index));
+CREATE TABLE trials (task_id TEXT NOT NULL REFERENCES tasks, item INTEGER, replicate INTEGER,
+                     metrics TEXT NOT NULL, reasons TEXT NOT NULL, ledger TEXT NOT NULL, seconds REAL NOT NULL,
+                     PRIMARY KEY (task_id, item, replicate)) WITHOUT ROWID;
+CREATE TABLE samples (task_id TEXT NOT NULL REFERENCES tasks, item INTEGER, sample TEXT NOT NULL, PRIMARY KEY (task_id, item));
+CREATE TABLE curves (point_index INTEGER, label TEXT, metric TEXT, value REAL NOT NULL, source TEXT NOT NULL,
+                     PRIMARY KEY (point_index, label, metric));
+"""
+
+
+class StoreConflict(RequestError):
+    """The same address was given two different results."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """The result at one address. metrics: name -> (numerator, denominator); one that is not defined is in `reasons` instead."""
+
+    task_id: str
+    item: int
+    replicate: int
+    metrics: dict[str, tuple[float, float]]
+    reasons: dict[str, str]
+    ledger: dict[str, float]
+    seconds: float = field(default=0.0, compare=False)
+
+
+@dataclass(frozen=True)
+class Point:
+    """One arm at one point of the sweep; `sweep` maps dotted keys to values."""
+
+    arm_index: int
+    point_index: int
+    arm: str
+    sweep: dict[str, Any]
+    task_id: str
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One value of a closed form or bound at one sweep point."""
+
+    point_index: int
+    label: str
+    metric: str
+    value: float
+    source: str
+
+
+class Store:
+    """A results file. Opening for writing creates it; opening for reading never does.
+
+    >>> import tempfile, pathlib
+    >>> store = Store.create(pathlib.Path(tempfile.mkdtemp()) / "results.sqlite", {"question": "?"})
+    >>> store.meta()["question"]
+    '?'
+    """
+
+    def __init__(self, path: Path, *, writable: bool = False) -> None:
+        if not path.is_file():
+            raise RequestError(f"{path}: no results there; run a scenario with --out {path.parent} first")
+        self.path = path
+        self._connection = sqlite3.connect(path if writable else f"{path.resolve().as_uri()}?mode=ro", uri=not writable)
+        try:
+            self._check()
+        except RequestError:
+            self._connection.close()
+            raise
+
+    @classmethod
+    def create(cls, path: Path, meta: dict[str, Any]) -> Store:
+        """A new results file with its tables and `meta` (JSON values), complete or not there at all."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(path)
+        with connection:
+            connection.executescript(f"PRAGMA journal_mode=WAL; BEGIN; {_TABLES} PRAGMA application_id={_APPLICATION_ID};"
+                                     f"PRAGMA user_version={SCHEMA_VERSION}; COMMIT;")
+            connection.executemany("INSERT INTO meta VALUES (?, ?)", [(k, _dump(v)) for k, v in meta.items()])
+        connection.close()
+        return cls(path, writable=True)
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def meta(self) -> dict[str, Any]:
+        """What describes the run: question, scenario, provenance, chain, assumptions."""
+        return {key: json.loads(value) for key, value in self._connection.execute("SELECT key, value FROM meta")}
+
+    def set_meta(self, key: str, value: Any) -> None:
+        with self._connection:
+            self._connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, _dump(value)))
+
+    def set_plan(self, points: Iterable[Point], resolved: dict[str, dict[str, Any]], curves: Iterable[Curve]) -> None:
+        """Replace the plan: which arm is which task at which sweep point. Trials of tasks that leave the plan stay on file."""
+        with self._connection:
+            self._connection.execute("DELETE FROM points")
+            self._connection.execute("DELETE FROM curves")
+            tasks = [(task_id, _dump(one)) for task_id, one in resolved.items()]
+            self._connection.executemany("INSERT OR IGNORE INTO tasks VALUES (?, ?)", tasks)
+            self._connection.executemany("INSERT INTO points VALUES (?, ?, ?, ?, ?)",
+                                         [(p.arm_index, p.point_index, p.arm, _dump(p.sweep), p.task_id) for p in points])
+            self._connection.executemany("INSERT INTO curves VALUES (?, ?, ?, ?, ?)",
+                                         [(c.point_index, c.label, c.metric, c.value, c.source) for c in curves])
+
+    def add(self, trials: Iterable[Trial], samples: Iterable[tuple[str, int, dict[str, Any]]] = ()) -> None:
+        """Commit one block. An address on file with other numbers is a `StoreConflict`; equal numbers are no conflict."""
+        with self._transaction():
+            for trial in trials:
+                self._add_one(trial)
+            self._connection.executemany("INSERT OR REPLACE INTO samples VALUES (?, ?, ?)",
+                                         [(task, item, _dump(sample)) for task, item, sample in samples])
+
+    def done(self) -> set[tuple[str, int, int]]:
+        """The addresses (task_id, item, replicate) on file."""
+        return set(self._connection.execute("SELECT task_id, item, replicate FROM trials"))
+
+    def points(self) -> list[Point]:
+        """The plan, ordered by arm, then by sweep point."""
+        rows = self._connection.execute("SELECT arm_index, point_index, arm, sweep, task_id FROM points "
+                                        "ORDER BY arm_index, point_index")
+        return [Point(a, p, arm, json.loads(sweep), task) for a, p, arm, sweep, task in rows]
+
+    def resolved(self, task_id: str) -> dict[str, Any]:
+        """The resolved task: every component with all its fields, revisions and digests."""
+        (text,) = self._connection.execute("SELECT resolved FROM tasks WHERE task_id = ?", (task_id,)).fetchone()
+        return json.loads(text)
+
+    def trials(self, task_id: str) -> Iterator[Trial]:
+        """The trials of one task, ordered by item, then replicate."""
+        rows = self._connection.execute("SELECT item, replicate, metrics, reasons, ledger, seconds FROM trials "
+                                        "WHERE task_id = ? ORDER BY item, replicate", (task_id,))
+        for item, replicate, metrics, reasons, ledger, seconds in rows:
+            pairs = {name: (pair[0], pair[1]) for name, pair in json.loads(metrics).items()}
+            yield Trial(task_id, item, replicate, pairs, json.loads(reasons), json.loads(ledger), seconds)
+
+    def samples(self, task_id: str) -> list[tuple[int, dict[str, Any]]]:
+        """(item, sample) of one task, ordered by item."""
+        rows = self._connection.execute("SELECT item, sample FROM samples WHERE task_id = ? ORDER BY item", (task_id,))
+        return [(item, json.loads(sample)) for item, sample in rows]
+
+    def curves(self) -> list[Curve]:
+        """Closed forms and bounds, ordered by label, metric and sweep point."""
+        rows = self._connection.execute("SELECT point_index, label, metric, value, source FROM curves "
+                                        "ORDER BY label, metric, point_index")
+        return [Curve(*row) for row in rows]
+
+    def _add_one(self, trial: Trial) -> None:
+        numbers = (_dump(trial.metrics), _dump(trial.reasons), _dump(trial.ledger))
+        address = (trial.task_id, trial.item, trial.replicate)
+        known = self._connection.execute("SELECT metrics, reasons, ledger FROM trials WHERE task_id=? AND item=? AND replicate=?",
+                                         address).fetchone()
+        if known is None:
+            self._connection.execute("INSERT INTO trials VALUES (?, ?, ?, ?, ?, ?, ?)", (*address, *numbers, trial.seconds))
+        elif known != numbers:
+            raise StoreConflict(f"{self.path}: task {trial.task_id[:12]}, item {trial.item}, replicate {trial.replicate} has "
+                                f"{known[0]} on file and {numbers[0]} now; two versions of code or machine met: use another --out")
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        try:
+            with self._connection:
+                yield
+        except sqlite3.OperationalError as error:
+            raise RequestError(f"{self.path}: cannot write results ({error}); free space or choose another --out") from error
+
+    def _check(self) -> None:
+        try:
+            (application,) = self._connection.execute("PRAGMA application_id").fetchone()
+            (version,) = self._connection.execute("PRAGMA user_version").fetchone()
+        except sqlite3.DatabaseError as error:
+            raise RequestError(f"{self.path}: not a results file ({error}); choose another --out") from error
+        if application != _APPLICATION_ID:
+            raise RequestError(f"{self.path}: an SQLite file of another program; choose another --out")
+        if version != SCHEMA_VERSION:
+            raise RequestError(f"{self.path}: results schema {version}, this version reads {SCHEMA_VERSION}; "
+                               "use the version that wrote it")
+
+
+def _dump(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False)

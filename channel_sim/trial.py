@@ -1,0 +1,140 @@
+"""Items through one chain: the sending half, the channel between, the receiving half, and what is measured of them.
+
+The receiving half is a function of receptions, preambles and its own keys; nothing else is handed to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from pydantic import Field
+
+from channel_sim.keys import Key
+from channel_sim.ledger import Ledger
+from channel_sim.metrics import Measurement, Truth, measure
+from channel_sim.stages import Channel, Coder, Component, Decoder, Delivery, Protection, Source, Tokenizer
+from channel_sim.types import Content, Evidence, Item, Origin, Packets, Preamble, Reception, Reconstruction, Tokens
+
+
+class Receiver(Component):
+    """What the receiver does around its decoder."""
+
+    abstain_below: float = Field(0.0, ge=0, le=1, description="restored tokens of lower confidence are given up (LOST)")
+
+
+@dataclass(frozen=True)
+class Chain:
+    """One component a stage."""
+
+    source: Source
+    tokenizer: Tokenizer
+    coder: Coder
+    protection: Protection
+    channel: Channel
+    decoder: Decoder
+    receiver: Receiver = Receiver()
+
+
+@dataclass(frozen=True, eq=False)
+class Sent:
+    """One item on the sending side."""
+
+    index: int
+    item: Item
+    tokens: Tokens
+    packets: Packets
+    preamble: Preamble
+
+
+@dataclass(frozen=True, eq=False)
+class Received:
+    """One item on the receiving side."""
+
+    evidence: Evidence
+    reconstruction: Reconstruction
+    content: Content
+    missing: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """One trial: both sides, what was measured, and what it cost."""
+
+    sent: Sent
+    delivery: Delivery
+    received: Received
+    measurement: Measurement
+    ledger: Ledger
+
+
+def send(chain: Chain, indices: Sequence[int], root: Key) -> list[Sent]:
+    """The sending half: items to packets. It depends on the source, the tokenizer and the coder alone."""
+    keys = [root.child("item", index) for index in indices]
+    items = chain.source.items(indices, [key.child("source") for key in keys])
+    return encode(chain, items, indices, keys)
+
+
+def encode(chain: Chain, items: Sequence[Item], indices: Sequence[int], keys: Sequence[Key]) -> list[Sent]:
+    """Given items to packets; `keys` are the items' own."""
+    tokens = [chain.tokenizer.encode(item, key.child("shared")) for item, key in zip(items, keys, strict=True)]
+    coded = chain.coder.encode(tokens)
+    return [Sent(index, item, of_item, packets, preamble)
+            for index, item, of_item, (packets, preamble) in zip(indices, items, tokens, coded, strict=True)]
+
+
+def receive(chain: Chain, receptions: Sequence[Reception], preambles: Sequence[Preamble], keys: Sequence[Key],
+            replicate: int) -> list[Received]:
+    """The receiving half: receptions to content. `keys` are the items' own; only `shared` and `decoder` are drawn from."""
+    shared = [key.child("shared") for key in keys]
+    drawn = [key.child("decoder", replicate) for key in keys]
+    evidence = chain.coder.receive(receptions, preambles)
+    restored = [_abstain(one, chain.receiver.abstain_below) for one in chain.decoder.restore(evidence, drawn)]
+    received = []
+    for known, reconstruction, both, own in zip(evidence, restored, shared, drawn, strict=True):
+        content, missing = chain.tokenizer.decode(reconstruction, both)
+        content = chain.decoder.mend(content, missing, own)
+        received.append(Received(known, reconstruction, content, missing))
+    return received
+
+
+def run(chain: Chain, sent: Sequence[Sent], replicate: int, root: Key) -> list[Outcome]:
+    """Send what is coded through the channel, receive it, and measure; one outcome an item."""
+    keys = [root.child("item", one.index) for one in sent]
+    over_the_air = [key.child("channel", replicate) for key in keys]
+    deliveries = chain.protection.send([one.packets for one in sent], chain.channel, over_the_air)
+    received = receive(chain, [one.reception for one in deliveries], [one.preamble for one in sent], keys, replicate)
+    return [_outcome(chain, *sides) for sides in zip(sent, deliveries, received, strict=True)]
+
+
+def _outcome(chain: Chain, sent: Sent, delivery: Delivery, received: Received) -> Outcome:
+    ledger = delivery.ledger + _own_charges(chain, sent)
+    truth = Truth(sent.item, sent.tokens, sent.packets)
+    measured = measure(truth, received.evidence, received.reconstruction, received.content, ledger, delivery.counts)
+    return Outcome(sent, delivery, received, measured, ledger)
+
+
+def _own_charges(chain: Chain, sent: Sent) -> Ledger:
+    preamble_bits = sent.preamble.num_bits
+    uses = int(chain.channel.channel_uses(np.array([preamble_bits]))[0])
+    return Ledger(
+        source_symbols=sent.item.content.size if isinstance(sent.item.content, np.ndarray) else len(sent.item.content),
+        token_bits=sent.tokens.values.size * sent.tokens.bits_per_token,
+        ideal_bits=sent.packets.ideal_bits or 0.0,
+        preamble_bits=preamble_bits,
+        channel_uses=uses,
+        energy=float(uses),
+    )
+
+
+def _abstain(reconstruction: Reconstruction, threshold: float) -> Reconstruction:
+    doubtful = (reconstruction.confidence < threshold) & (reconstruction.origin != Origin.RECEIVED)
+    if not np.any(doubtful):
+        return reconstruction
+    return replace(
+        reconstruction,
+        values=np.where(doubtful, 0, reconstruction.values),
+        origin=np.where(doubtful, Origin.LOST, reconstruction.origin).astype(np.uint8),
+        confidence=np.where(doubtful, 0, reconstruction.confidence),
+    )
