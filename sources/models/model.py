@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,10 +20,10 @@ class CausalModel(Component, ABC):
     number of lanes. A state is opaque; lanes never influence one another.
     """
 
-    @property
-    @abstractmethod
-    def vocab_size(self) -> int:
-        """Number of tokens that the model knows."""
+    if TYPE_CHECKING:  # declared, not defined: a record's field can't take the place of a property
+        @property
+        def vocab_size(self) -> int:
+            """Number of tokens that the model knows; every model has it, as a property or as a field."""
 
     @property
     def frequency_bits(self) -> int:
