@@ -1,0 +1,40 @@
+# make demo: install and run the quick-start scenario.  make test: lint, types and tests.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test lint types tests slow wheel clean
+
+demo: $(VENV)/.installed
+	$(BIN)/channel-sim run quickstart --out results/quickstart
+
+test: lint types tests
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/flake8 channel_sim sources decoders scenarios reports tests benchmarks
+	$(BIN)/isort --check-only --quiet channel_sim sources decoders scenarios reports tests benchmarks
+
+types: $(VENV)/.installed-dev
+	$(BIN)/mypy
+
+tests: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+slow: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -n 2
+
+$(VENV)/.installed: setup.cfg pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	touch $@
+
+wheel: $(VENV)/.installed-dev
+	$(BIN)/python -m build --wheel
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info results .mypy_cache .pytest_cache

@@ -1,0 +1,118 @@
+"""Name -> class: the only registry. Adding a component is one class and one line here."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from pydantic import ValidationError
+
+from channel_sim import bits, link, losses, protection
+from channel_sim.checks import RequestError
+from channel_sim.stages import Component
+from channel_sim.trial import Receiver
+from decoders import exact_markov, most_frequent, ngram, none, repeat_last
+from sources import coder, synthetic, text, tokenizers
+from sources.models import markov, uniform
+from sources.models import ngram as ngram_model
+
+CATALOGUE: Mapping[str, Mapping[str, type[Component]]] = MappingProxyType({
+    "sources": {
+        "text": text.Text,
+        "bytes_file": text.BytesFile,
+        "bernoulli": synthetic.Bernoulli,
+        "markov": synthetic.Markov,
+        "hidden_markov": synthetic.HiddenMarkov,
+    },
+    "tokenizers": {
+        "bytes": tokenizers.BytesTokenizer,
+        "symbols": tokenizers.Symbols,
+    },
+    "models": {
+        "uniform": uniform.Uniform,
+        "exact_markov": markov.ExactMarkov,
+        "ngram": ngram_model.NGram,
+    },
+    "coders": {
+        "fixed_length": coder.FixedLength,
+        "entropy": coder.Entropy,
+    },
+    "protections": {
+        "none": protection.NoProtection,
+        "reed_solomon": protection.ReedSolomon,
+    },
+    "channels": {
+        "ideal": losses.Ideal,
+        "packet_loss": losses.PacketLoss,
+        "gilbert_elliott": losses.GilbertElliott,
+        "loss_trace": losses.LossTrace,
+        "bsc": bits.BinarySymmetric,
+        "bec": bits.BinaryErasure,
+        "coded_link": link.CodedLink,
+    },
+    "decoders": {
+        "none": none.NoDecoder,
+        "most_frequent": most_frequent.MostFrequent,
+        "repeat_last": repeat_last.RepeatLast,
+        "exact_markov": exact_markov.ExactMarkovDecoder,
+        "exact_hidden_markov": exact_markov.ExactHiddenMarkovDecoder,
+        "ngram": ngram.NGramRestorer,
+    },
+    "receivers": {
+        "receiver": Receiver,
+    },
+})
+_NAMES = {cls: name for classes in CATALOGUE.values() for name, cls in classes.items()}
+
+
+def name_of(component: Component) -> str:
+    """The component's name in the catalogue."""
+    return _NAMES[type(component)]
+
+
+def find(kind: str, name: Any, where: str) -> type[Component]:
+    """The class called `name` among `kind` ("channels", ...); an unknown name is a `RequestError` with the nearest match."""
+    classes = CATALOGUE[kind]
+    if name not in classes:
+        raise RequestError(f"{where}.name: no {kind[:-1]} is called {name!r}{nearest(name, classes)}")
+    return classes[name]
+
+
+def build(kind: str, table: Mapping[str, Any], where: str) -> Component:
+    """A component from its scenario table; `where` (file and key) goes into every error."""
+    if "name" not in table:
+        raise RequestError(f"{where}.name: missing; allowed are {', '.join(CATALOGUE[kind])}")
+    cls = find(kind, table["name"], where)
+    fields = {key: value for key, value in table.items() if key != "name"}
+    for key in fields:
+        if key not in cls.model_fields:
+            raise RequestError(f"{where}.{key}: {table['name']} has no such key{nearest(key, cls.model_fields)}")
+    if isinstance(fields.get("model"), str | Mapping):
+        fields["model"] = build("models", model_table(fields["model"]), f"{where}.model")
+    try:
+        return cls(**fields)
+    except ValidationError as error:
+        raise RequestError(_one_line(error, where)) from error
+
+
+def nearest(name: Any, allowed: Mapping[str, Any] | list[str]) -> str:
+    """'; did you mean …? allowed are …', for the end of an error."""
+    close = difflib.get_close_matches(str(name), list(allowed), n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ";"
+    return f"{hint} allowed are {', '.join(allowed) or 'none'}"
+
+
+def model_table(model: str | Mapping[str, Any]) -> Mapping[str, Any]:
+    """A model's table: its name alone, or a path to trained weights, stands for a table."""
+    if isinstance(model, Mapping):
+        return model
+    return {"name": "ngram", "path": model} if model.endswith(".safetensors") else {"name": model}
+
+
+def _one_line(error: ValidationError, where: str) -> str:
+    first = error.errors()[0]
+    key = ".".join([where, *map(str, first["loc"])])
+    got = "" if first["type"] in ("value_error", "missing") else f", got {first['input']!r}"
+    return f"{key}: {first['msg'].removeprefix('Value error, ')}{got}".replace("\n", " ")

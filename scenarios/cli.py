@@ -1,0 +1,196 @@
+"""The command line. Exit status 0 done, 1 ran but something failed, 2 the request was wrong."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from channel_sim.checks import RequestError
+from scenarios import catalogue
+from scenarios.scenario import shipped
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; what the user got wrong is one line on stderr, without a traceback."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    options = _parser().parse_args(arguments)
+    options.command_line = shlex.join(["channel-sim", *arguments])
+    try:
+        return options.function(options)
+    except RequestError as error:
+        print(f"channel-sim: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        return 0
+    except KeyboardInterrupt:
+        print("channel-sim: interrupted; finished blocks are kept, run the same command to go on", file=sys.stderr)
+        return 1
+
+
+def _list(options: argparse.Namespace) -> int:
+    from channel_sim.metrics import CATALOGUE as METRICS
+
+    described = {kind: {name: _first_line(cls) for name, cls in classes.items()}
+                 for kind, classes in catalogue.CATALOGUE.items() if kind != "receivers"}
+    described["metrics"] = {name: f"{metric.description} [{metric.unit}]" for name, metric in METRICS.items()}
+    described["scenarios"] = {name: _question(name) for name in shipped()}
+    for kind in [options.kind] if options.kind else described:
+        if not options.kind:
+            print(f"{kind}:")
+        for name, line in described[kind].items():
+            print(f"  {name:28} {line}")
+    return 0
+
+
+def _run(options: argparse.Namespace) -> int:
+    from scenarios import runner
+    from scenarios.progress import Progress
+    from scenarios.scenario import load
+
+    overrides = dict(_setting(one) for one in options.set)
+    if options.items is not None:
+        overrides["items"] = options.items
+    scenario = load(options.scenario, overrides)
+    out = options.out or Path("results") / scenario.name
+    runner.plan(scenario, set())  # refuses what cannot be run before anything is written
+    store = runner.open_store(scenario, out, options.command_line)
+    try:
+        with Progress(scenario.name) as progress:
+            runner.execute(scenario, store, workers=options.workers, progress=progress)
+    finally:
+        _write_results(store, out)
+    print(f"report: {out / 'report.html'}")
+    return 0
+
+
+def _status(options: argparse.Namespace) -> int:
+    from channel_sim.store import Store
+
+    store = Store(options.folder / "results.sqlite")
+    meta = store.meta()
+    planned = meta["items"] * meta["replicates"]
+    done: dict[str, int] = {}
+    for task_id, item, replicate in store.done():
+        done[task_id] = done.get(task_id, 0) + (item < meta["items"] and replicate < meta["replicates"])
+    for point in store.points():
+        at = ", ".join(f"{key} = {value}" for key, value in point.sweep.items())
+        print(f"{done.get(point.task_id, 0):6}/{planned} trials  {point.arm}{'  at ' + at if at else ''}")
+    missing = sum(planned - done.get(task_id, 0) for task_id in {point.task_id for point in store.points()})
+    print(f"{meta['name']}: " + (f"{missing} trials missing; run the same command to go on" if missing else "complete"))
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from channel_sim.store import Store
+
+    store = Store(options.folder / "results.sqlite")
+    _write_results(store, options.folder)
+    print(f"report: {options.folder / 'report.html'}")
+    return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from scenarios.doctor import examine
+
+    return examine()
+
+
+def _transmit(options: argparse.Namespace) -> int:
+    from scenarios.transmit import transmit
+
+    page = transmit(options.file, options.scenario, options.out, dict(_setting(one) for one in options.set))
+    print(f"page: {page}")
+    return 0
+
+
+def _train(options: argparse.Namespace) -> int:
+    from scenarios.progress import Progress
+    from sources.training import train_ngram
+
+    with Progress("ngram") as progress:
+        card = train_ngram(options.data, options.out, order=options.order, max_megabytes=options.max_megabytes, progress=progress)
+    print(card)
+    return 0
+
+
+def _write_results(store: Any, out: Path) -> None:
+    from reports.export import write_samples, write_summary_csv, write_trials_csv
+    from reports.html import write_report
+
+    write_trials_csv(store, out / "trials.csv")
+    write_summary_csv(store, out / "summary.csv")
+    write_samples(store, out / "samples")
+    write_report(store, out)
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    """'key=value' with a TOML value; what is no TOML value is a string."""
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise RequestError(f"--set {text}: must be key=value, such as channel.loss_rate=0.1")
+    try:
+        return key, tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key, value
+
+
+def _first_line(cls: type) -> str:
+    return (cls.__doc__ or "").strip().split("\n")[0]
+
+
+def _question(name: str) -> str:
+    from scenarios.scenario import read_shipped
+
+    return str(read_shipped(name).get("question", ""))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="channel-sim", description="Generative coding over bad channels: send, restore, measure.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _command(commands, "list", _list, "what there is: sources, channels, decoders, scenarios, …").add_argument(
+        "kind", nargs="?", choices=[*(kind for kind in catalogue.CATALOGUE if kind != "receivers"), "metrics", "scenarios"])
+
+    run = _command(commands, "run", _run, "run a scenario, or go on with it")
+    run.add_argument("scenario", help="a scenario file, or the name of a shipped one")
+    run.add_argument("--out", type=Path, help="folder of the results (default results/NAME)")
+    run.add_argument("--items", type=_count, help="number of items, instead of the scenario's")
+    run.add_argument("--workers", type=_count, default=1, help="processes (default 1); results do not depend on it")
+    run.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="set a key of every arm that has it")
+
+    for name, function, text in (("status", _status, "what is done and what is missing"),
+                                 ("report", _report, "write report, figures and tables again")):
+        _command(commands, name, function, text).add_argument("folder", type=Path, help="folder of the results")
+
+    send = _command(commands, "transmit", _transmit, "send a file of your own through a scenario's arms")
+    send.add_argument("file", type=Path)
+    send.add_argument("--scenario", default="quickstart", help="a scenario file, or the name of a shipped one")
+    send.add_argument("--out", type=Path, required=True, help="folder for what arrives")
+    send.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="set a key of every arm that has it")
+
+    models = _command(commands, "train", _train, "train a model on your own data").add_subparsers(required=True, metavar="MODEL")
+    ngram = models.add_parser("ngram", help="byte n-gram, interpolated Kneser-Ney, pruned")
+    ngram.add_argument("--data", type=Path, required=True, help="a file or a folder of training data")
+    ngram.add_argument("--out", type=Path, default=Path("ngram.safetensors"), help="weights to write (default ngram.safetensors)")
+    ngram.add_argument("--order", type=_count, default=6, help="longest n-gram (default 6)")
+    ngram.add_argument("--max-megabytes", type=float, default=6.0, help="size to prune to (default 6)")
+
+    _command(commands, "doctor", _doctor, "check this installation")
+    return parser
+
+
+def _command(commands: Any, name: str, function: Any, text: str) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
+    command.set_defaults(function=function)
+    return command
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if count < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {count}")
+    return count

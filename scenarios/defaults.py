@@ -1,0 +1,72 @@
+"""What a scenario may leave out, and what must fit together: keys that follow from other components of the same chain."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from channel_sim.checks import RequestError
+from channel_sim.stages import Component
+from channel_sim.trial import Chain
+from scenarios import catalogue
+
+
+def fill(stage: str, table: dict[str, Any], built: Mapping[str, Component], where: str) -> dict[str, Any]:
+    """The table with its keys completed from the components `built` before it."""
+    table = dict(table)
+    kind = f"{stage}s"
+    if table.get("name") not in catalogue.CATALOGUE[kind]:
+        return table  # named in the error of `build`
+    fields = catalogue.CATALOGUE[kind][table["name"]].model_fields
+    if "model" in fields:
+        model = table.get("model") or (_fitting_model(built, where) if stage == "coder" else None)
+        if model is not None:
+            table["model"] = _complete_model(model, built, f"{where}.model")
+    return _from_source(table, fields, built, where)
+
+
+def fits(chain: Chain, where: str) -> None:
+    """Refuse chains whose parts speak of different things."""
+    vocab_size = chain.tokenizer.vocab_size
+    for stage in ("coder", "decoder"):
+        model = getattr(getattr(chain, stage), "model", None)
+        if model is not None and model.vocab_size != vocab_size:
+            raise RequestError(f"{where}: {stage}.model: {catalogue.name_of(model)} knows {model.vocab_size} tokens, the tokenizer "
+                               f"{catalogue.name_of(chain.tokenizer)} makes {vocab_size}; choose a model that fits")
+    if hasattr(chain.protection, "check"):
+        try:
+            chain.protection.check(chain.channel)
+        except ValueError as error:
+            raise RequestError(f"{where}: protection: {error}") from error
+
+
+def _fitting_model(built: Mapping[str, Component], where: str) -> str:
+    if catalogue.name_of(built["tokenizer"]) == "bytes":
+        return "ngram"
+    if catalogue.name_of(built["source"]) == "markov":
+        return "exact_markov"
+    raise RequestError(f"{where}.model: no shipped model fits source {catalogue.name_of(built['source'])}; name one of "
+                       f"{', '.join(catalogue.CATALOGUE['models'])}")
+
+
+def _complete_model(model: str | Mapping[str, Any], built: Mapping[str, Component], where: str) -> Mapping[str, Any]:
+    table = dict(catalogue.model_table(model))
+    if table.get("name") == "uniform":
+        table.setdefault("vocab_size", built["tokenizer"].vocab_size)  # type: ignore[attr-defined]
+    if table.get("name") not in catalogue.CATALOGUE["models"]:
+        return table
+    return _from_source(table, catalogue.CATALOGUE["models"][table["name"]].model_fields, built, where)
+
+
+def _from_source(table: dict[str, Any], fields: Mapping[str, Any], built: Mapping[str, Component], where: str) -> dict[str, Any]:
+    """exact_* components know the source's own parameters: that is what makes them exact."""
+    if not str(table["name"]).startswith("exact_") or "source" not in built:
+        return table
+    for key, field in fields.items():
+        if key in table or field.is_required() or field.default is not None:
+            continue
+        if not hasattr(built["source"], key):
+            raise RequestError(f"{where}.{key}: {table['name']} reads it from the source, but source "
+                               f"{catalogue.name_of(built['source'])} has none; give it, or choose another decoder")
+        table[key] = getattr(built["source"], key)
+    return table

@@ -1,0 +1,80 @@
+"""What the results file says of its run: the chain, what it assumes, where it comes from, and how to run it again."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from channel_sim.stages import Component
+from scenarios.scenario import STAGES, Scenario, Task
+
+_PACKAGES = ("channel-sim", "numpy", "scipy", "numba", "constriction", "sionna-no-rt", "tensorflow")
+
+
+def facts(scenario: Scenario, command: str) -> dict[str, Any]:
+    """The `meta` of the store: everything a report needs beside the trials."""
+    first = [task for task in scenario.tasks if task.point_index == 0]
+    components = _components(scenario)
+    return {
+        "name": scenario.name,
+        "question": scenario.question,
+        "seed": scenario.seed,
+        "items": scenario.items,
+        "replicates": scenario.replicates,
+        "sweep": scenario.sweep,
+        "show": list(scenario.show),
+        "scenario_toml": scenario.text,
+        "arms": [{"label": task.arm, "chain": _stages(task)} for task in first],
+        "assumptions": list(dict.fromkeys(sentence for one in components for sentence in one.assumptions)),
+        "sources": list(dict.fromkeys(one.source for one in components if one.source)),
+        "provenance": provenance(command),
+    }
+
+
+def provenance(command: str) -> dict[str, Any]:
+    """Versions, machine, commit and command."""
+    return {
+        "command": command,
+        "versions": {"python": platform.python_version()} | {name: _version(name) for name in _PACKAGES},
+        "device": f"{platform.machine()}, {os.cpu_count()} CPUs, {platform.system()}",
+        "commit": _commit(),
+    }
+
+
+def _components(scenario: Scenario) -> list[Component]:
+    parts = [getattr(task.chain, stage) for task in scenario.tasks for stage in STAGES]
+    models = [part.model for part in parts if isinstance(getattr(part, "model", None), Component)]
+    return [*parts, *models]
+
+
+def _stages(task: Task) -> list[dict[str, Any]]:
+    stages = []
+    for stage, described in task.resolved.items():
+        parameters = {key: value for key, value in described.items() if key not in ("name", "revision")}
+        if stage != "receiver" or parameters.get("abstain_below"):
+            stages.append({"stage": stage, "name": described["name"], "parameters": parameters})
+    return stages
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _commit() -> str:
+    """The commit of the source tree that runs; empty where it is no checkout."""
+    root = Path(__file__).parent.parent
+    if not (root / ".git").exists():
+        return ""
+    try:
+        asked = subprocess.run(["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"],
+                               capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return asked.stdout.strip()

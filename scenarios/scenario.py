@@ -1,0 +1,243 @@
+"""A scenario file: what is asked. Base tables, arms that override them, and a sweep over dotted keys; no code in it."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from channel_sim.checks import RequestError
+from channel_sim.stages import Component
+from channel_sim.trial import Chain
+from scenarios import catalogue
+from scenarios.defaults import fill, fits
+
+STAGES = {"source": "sources", "tokenizer": "tokenizers", "coder": "coders", "protection": "protections",
+          "channel": "channels", "decoder": "decoders", "receiver": "receivers"}
+_DEFAULTS = {"source": "text", "coder": "fixed_length", "protection": "none", "channel": "ideal", "decoder": "none",
+             "receiver": "receiver"}
+Tables = dict[str, dict[str, Any]]
+
+
+class _File(BaseModel):
+    """The top level of a scenario file."""
+
+    model_config = ConfigDict(extra="forbid")
+    question: str
+    seed: int = Field(1, ge=0)
+    items: int = Field(100, gt=0)
+    replicates: int = Field(1, gt=0)
+    source: dict[str, Any] = {}
+    tokenizer: dict[str, Any] = {}
+    coder: dict[str, Any] = {}
+    protection: dict[str, Any] = {}
+    channel: dict[str, Any] = {}
+    decoder: dict[str, Any] = {}
+    receiver: dict[str, Any] = {}
+    arm: list[dict[str, Any]] = Field(min_length=1)
+    sweep: dict[str, list[Any]] = {}
+    show: list[str] = Field([], description="metrics to show first in the report")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One arm at one point of the sweep. `task_id` is the SHA-256 of all that changes a number and of nothing else."""
+
+    arm_index: int
+    point_index: int
+    arm: str
+    sweep: dict[str, Any]
+    chain: Chain
+    resolved: dict[str, Any]
+    task_id: str
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A loaded scenario: every task resolved and validated. `text` is the file as written, with its overrides noted."""
+
+    name: str
+    text: str
+    question: str
+    seed: int
+    items: int
+    replicates: int
+    sweep: dict[str, list[Any]]
+    show: tuple[str, ...]
+    tasks: tuple[Task, ...]
+
+
+def shipped() -> list[str]:
+    """Names of the scenarios that come with the package."""
+    return sorted(entry.name.removesuffix(".toml") for entry in files("scenarios").iterdir() if entry.name.endswith(".toml"))
+
+
+def read_shipped(name: str) -> dict[str, Any]:
+    """The tables of a shipped scenario, as written."""
+    return tomllib.loads((files("scenarios") / f"{name}.toml").read_text(encoding="utf-8"))
+
+
+def load(request: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] | None = None) -> Scenario:
+    """Load a scenario: the name of a shipped one, a path, or the tables themselves.
+
+    `overrides` maps dotted keys ("channel.loss_rate", "items") to values; they apply to every arm that has the key, and
+    replace a sweep over it. All that is wrong is a `RequestError` naming file, key, rule and cure.
+    """
+    name, text, tables, folder = _read(request)
+    tables, fixed = _override(tables, dict(overrides or {}), name)
+    try:
+        file = _File(**tables)
+    except ValidationError as error:
+        raise RequestError(_file_error(error, name)) from error
+    labels = _labels(file, name)
+    points = [dict(zip(file.sweep, values, strict=True)) for values in itertools.product(*_axes(file, name))]
+    stages = [_arm_tables(file, arm, folder, f"{name}: arm {label!r}") for arm, label in zip(file.arm, labels, strict=True)]
+    _check_keys([*file.sweep, *fixed], stages, name)
+    tasks = tuple(_task(file.seed, (arm_index, point_index, label, point), tables, fixed, f"{name}: arm {label!r}")
+                  for arm_index, (label, tables) in enumerate(zip(labels, stages, strict=True))
+                  for point_index, point in enumerate(points))
+    noted = "".join(f"# set on the command line: {key} = {value!r}\n" for key, value in (overrides or {}).items())
+    return Scenario(Path(name).stem, noted + text, file.question, file.seed, file.items, file.replicates, file.sweep,
+                    tuple(file.show), tasks)
+
+
+def describe(component: Component, *, identity: bool = False) -> dict[str, Any]:
+    """Name, revision and fields; with `identity`, what a file holds stands in for where it lies."""
+    digests = component.digests()
+    described: dict[str, Any] = {"name": catalogue.name_of(component), "revision": component.revision}
+    for field in type(component).model_fields:
+        value = getattr(component, field)
+        described[field] = describe(value, identity=identity) if isinstance(value, Component) else value
+    return described | (digests if identity else {})
+
+
+def _read(request: str | Path | Mapping[str, Any]) -> tuple[str, str, dict[str, Any], Path]:
+    if isinstance(request, Mapping):
+        return "scenario", json.dumps(request, indent=1, default=str), dict(request), Path()
+    path = Path(request)
+    if not path.is_file() and str(request).removesuffix(".toml") in shipped():
+        path = Path(str(files("scenarios"))) / f"{str(request).removesuffix('.toml')}.toml"
+    try:
+        text = path.read_text(encoding="utf-8")
+        return path.name, text, tomllib.loads(text), path.parent
+    except FileNotFoundError:
+        raise RequestError(f"{request}: no such scenario file{catalogue.nearest(request, shipped())}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RequestError(f"{request}: cannot be read ({error}); give a TOML file") from error
+    except tomllib.TOMLDecodeError as error:
+        raise RequestError(f"{request}: not valid TOML: {error}") from error
+
+
+def _override(tables: dict[str, Any], overrides: dict[str, Any], name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(top-level tables with their own keys replaced and fixed axes taken out of the sweep, dotted keys to fix in every arm)."""
+    tables, fixed = dict(tables), {}
+    for key, value in overrides.items():
+        stage, _, field = key.partition(".")
+        if field and stage in STAGES:
+            fixed[key] = value
+            tables["sweep"] = {axis: values for axis, values in tables.get("sweep", {}).items() if axis != key}
+        elif not field and key in _File.model_fields:
+            tables[key] = value
+        else:
+            keys = [*(f"{stage}.…" for stage in STAGES), "items", "seed", "replicates"]
+            raise RequestError(f"{name}: --set {key}: no such key{catalogue.nearest(key, keys)}")
+    return tables, fixed
+
+
+def _file_error(error: ValidationError, name: str) -> str:
+    first = error.errors()[0]
+    key = ".".join(map(str, first["loc"]))
+    if first["type"] == "extra_forbidden":
+        return f"{name}: {key}: no such table or key{catalogue.nearest(key, _File.model_fields)}"
+    if key == "arm":
+        return f"{name}: arm: a scenario needs at least one [[arm]]; add one with a label"
+    return f"{name}: {key}: {first['msg']}"
+
+
+def _labels(file: _File, name: str) -> list[str]:
+    labels = [arm.get("label") for arm in file.arm]
+    for index, label in enumerate(labels):
+        if not isinstance(label, str) or not label:
+            raise RequestError(f"{name}: arm {index + 1}: label: missing; give every [[arm]] a label")
+        if labels.index(label) < index:
+            raise RequestError(f"{name}: arm {index + 1}: label: {label!r} is used twice; labels must differ")
+    return [str(label) for label in labels]
+
+
+def _axes(file: _File, name: str) -> list[list[Any]]:
+    for key, values in file.sweep.items():
+        if not values:
+            raise RequestError(f"{name}: sweep.{key!r}: has no values; give at least one")
+    return list(file.sweep.values())
+
+
+def _arm_tables(file: _File, arm: dict[str, Any], folder: Path, where: str) -> Tables:
+    """The arm's tables: its own replace the base ones; one without a name is laid over the base one."""
+    for key in arm.keys() - STAGES.keys() - {"label"}:
+        raise RequestError(f"{where}: {key}: no such table{catalogue.nearest(key, STAGES)}")
+    tables: Tables = {}
+    for stage in STAGES:
+        base, own = getattr(file, stage), arm.get(stage, {})
+        if not isinstance(own, dict):
+            raise RequestError(f"{where}: {stage}: must be a table such as {{ name = \"…\" }}, got {own!r}")
+        table = dict(own) if "name" in own else {**base, **own}
+        if stage in _DEFAULTS:
+            table.setdefault("name", _DEFAULTS[stage])
+        tables[stage] = _anchored(table, folder)
+    if not tables["tokenizer"]:
+        cls = catalogue.find("sources", tables["source"]["name"], f"{where}: source")
+        tables["tokenizer"] = {"name": "symbols" if getattr(cls, "modality", "") == "symbols" else "bytes"}
+    return tables
+
+
+def _anchored(table: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Relative paths in a scenario file are relative to that file, where such a file exists."""
+    for key in ("path", "model"):
+        value = table.get(key)
+        if isinstance(value, str) and (folder / value).exists():
+            table[key] = str(folder / value)
+    return table
+
+
+def _check_keys(keys: list[str], stages: list[Tables], name: str) -> None:
+    """Every dotted key must be a key of some arm; arms without it stay as they are."""
+    for key in keys:
+        stage, _, field = key.partition(".")
+        if stage not in STAGES:
+            raise RequestError(f"{name}: sweep: {key!r}: no such table{catalogue.nearest(stage, STAGES)}")
+        classes = [catalogue.find(STAGES[stage], tables[stage]["name"], f"{name}: {stage}") for tables in stages]
+        if not any(field in cls.model_fields for cls in classes):
+            allowed = sorted({f"{stage}.{known}" for cls in classes for known in cls.model_fields})
+            raise RequestError(f"{name}: {key}: no arm has such a key{catalogue.nearest(key, allowed)}")
+
+
+def _task(seed: int, address: tuple[int, int, str, dict[str, Any]], tables: Tables, fixed: dict[str, Any], where: str) -> Task:
+    tables = {stage: dict(table) for stage, table in tables.items()}
+    for key, value in {**fixed, **address[3]}.items():
+        stage, _, field = key.partition(".")
+        if field in catalogue.find(STAGES[stage], tables[stage]["name"], where).model_fields:
+            tables[stage][field] = value
+    chain = _chain(tables, where)
+    parts = {stage: getattr(chain, stage) for stage in STAGES}
+    identity = {"seed": seed, **{stage: describe(part, identity=True) for stage, part in parts.items()}}
+    canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"), default=str)
+    resolved = {stage: describe(part) for stage, part in parts.items()}
+    return Task(*address, chain, resolved, hashlib.sha256(canonical.encode()).hexdigest())
+
+
+def _chain(tables: Tables, where: str) -> Chain:
+    built: dict[str, Any] = {}
+    for stage, kind in STAGES.items():
+        table = fill(stage, tables[stage], built, f"{where}: {stage}")
+        built[stage] = catalogue.build(kind, table, f"{where}: {stage}")
+    chain = Chain(**built)
+    fits(chain, where)
+    return chain
