@@ -29,17 +29,15 @@ class NoProtection(Protection):
 def channel_counts(observation: Observation, detection: Detection, reception: Reception) -> Counts:
     """What the channel did to all that was sent, parity included; `reception` is the channel's own.
 
-    packet_loss_rate:  packets lost (a packet erased because its CRC failed is lost) / packets sent
-    packet_error_rate: packets lost or known to have failed their CRC / packets sent
-    bit_error_rate:    wrong decisions / payload bits decided, before a failed CRC blanks them; an LLR of 0 decides nothing
-    block_error_rate:  code blocks in error / code blocks, where the channel codes
+    packet_loss_rate: packets lost (a packet erased because its CRC failed is lost) / packets sent
+    bit_error_rate:   wrong decisions / payload bits decided, before a failed CRC blanks them; an LLR of 0 decides nothing
+    block_error_rate: code blocks in error / code blocks, where the channel codes
     """
     packets = observation.packets
     decided = _payload(packets) & (detection.llr != 0) & ~observation.lost[:, None]
     wrong = decided & ((detection.llr > 0) != packets.bits)
     counts = {
         "packet_loss_rate": (float(reception.lost.sum()), float(packets.num_packets)),
-        "packet_error_rate": (float((~reception.crc_ok).sum()), float(packets.num_packets)),
         "bit_error_rate": (float(wrong.sum()), float(decided.sum())),
     }
     if detection.num_blocks is not None and detection.block_errors is not None:

@@ -135,6 +135,11 @@ class Channel(Component, ABC):
         """A packet whose CRC failed is lost (True) or delivered with its LLRs (False)."""
         return False
 
+    @property
+    def erasure_only(self) -> bool:
+        """Every packet is either missing, and known to be, or taken as sent: what packet parity needs."""
+        return self.erases_on_crc_failure and self.crc != "none"
+
     @final
     def receive(self, observation: Observation, a_priori: np.ndarray | None = None) -> Reception:
         """What the receiver has: detection, less what was lost."""
@@ -192,6 +197,9 @@ class Delivery:
 
 class Protection(Component, ABC):
     """Redundancy around the channel: parity, copies, retransmission."""
+
+    def check(self, channel: Channel) -> None:
+        """Refuse, with a `RequestError`, a channel that this protection cannot work with."""
 
     @abstractmethod
     def send(self, packets: Sequence[Packets], channel: Channel, keys: Sequence[Key]) -> list[Delivery]:
