@@ -26,7 +26,7 @@ class PacketLossChannel(Channel):
     burst at the same time.
     """
 
-    slot_bits: int | None = Field(None, ge=1, description="bits on the air of one slot of the loss process; none: a slot is a packet")
+    slot_bits: int | None = Field(None, ge=1, description="bits on the air of one slot of losses; none: a slot is a packet")
 
     @abstractmethod
     def lost_packets(self, num_packets: int, key: Key) -> np.ndarray:
