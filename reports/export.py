@@ -1,0 +1,109 @@
+"""Results as plain files: two tables for any program that reads CSV, and what came out of every arm."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from channel_sim.store import Store, Trial
+from reports.summary import Summary, describe, point_text, summarise, value_text
+
+ORIGIN_LETTERS = "ricl"
+"""received, inferred, concealed, lost: one letter a token in the .origin.txt files."""
+
+
+def write_trials_csv(store: Store, path: Path, summary: Summary | None = None) -> None:
+    """One line a trial: task_id, arm, sweep values, item, replicate, one column a metric; empty where not measured."""
+    summary = summary or summarise(store)
+    names = sorted({name for row in summary.rows for trial in row.trials for name in (*trial.metrics, *trial.reasons)})
+    header = ["task_id", "arm", *summary.sweep_keys, "item", "replicate", *names]
+    lines = ([row.point.task_id, row.point.arm, *_sweep(summary, row.point.sweep), trial.item, trial.replicate,
+              *(_value(trial, name) for name in names)] for row in summary.rows for trial in row.trials)
+    _write_csv(path, header, lines)
+
+
+def write_summary_csv(store: Store, path: Path, summary: Summary | None = None) -> None:
+    """One line an arm, sweep point and metric: mean and 95 % interval, all empty where not measured."""
+    summary = summary or summarise(store)
+    header = ["arm", *summary.sweep_keys, "metric", "unit", "mean", "ci_low", "ci_high", "num_trials", "task_id"]
+    _write_csv(path, header, _summary_lines(summary))
+
+
+def write_samples(store: Store, folder: Path) -> None:
+    """folder/original/item-3.txt once, and folder/<arm>/<point>/item-3.txt with item-3.origin.txt (one letter a token) beside it.
+
+    Letters: r received, i inferred from soft evidence, c concealed by the prior, l lost (its token stands as 0).
+    """
+    arms, originals = _names([point.arm for point in store.points()]), dict[int, bytes]()
+    for point in store.points():
+        where = folder / arms[point.arm] / _name(point_text(point.sweep)) if point.sweep else folder / arms[point.arm]
+        for item, sample in store.samples(point.task_id):
+            name, original = f"item-{item}{_suffix(sample)}", _content(sample, "original")
+            # a sweep over the source changes the item itself: then every point keeps its own
+            first = originals.setdefault(item, original) == original
+            _write(folder / "original" / name if first else where / f"original-{name}", original)
+            _write(where / name, _content(sample, "restored"))
+            letters = "".join(ORIGIN_LETTERS[origin] * length for origin, length in sample["origin"])
+            _write(where / f"item-{item}.origin.txt", letters.encode())
+
+
+def _summary_lines(summary: Summary) -> Iterator[list[Any]]:
+    for row in summary.rows:
+        for metric in sorted({*row.estimates, *row.reasons}):
+            one = row.estimate(metric)
+            numbers = (one.mean, one.low, one.high) if one else (None, None, None)
+            yield [row.point.arm, *_sweep(summary, row.point.sweep), metric, describe(metric).unit,
+                   *("" if number is None else repr(number) for number in numbers), len(row.trials), row.point.task_id]
+
+
+def _sweep(summary: Summary, sweep: dict[str, Any]) -> list[str]:
+    return [value_text(sweep[key]) if key in sweep else "" for key in summary.sweep_keys]
+
+
+def _value(trial: Trial, metric: str) -> str:
+    numerator, denominator = trial.metrics.get(metric, (0.0, 0.0))
+    return repr(numerator / denominator) if denominator else ""
+
+
+def _write_csv(path: Path, header: list[str], lines: Iterable[list[Any]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(lines)
+
+
+def _content(sample: dict[str, Any], which: str) -> bytes:
+    """Bytes as they were, one a token; a vocabulary past 256 as UTF-8."""
+    try:
+        return sample[which].encode("latin-1")
+    except UnicodeEncodeError:
+        return sample[which].encode()
+
+
+def _suffix(sample: dict[str, Any]) -> str:
+    return ".bin" if sample["kind"] == "bytes" else ".txt"
+
+
+def _name(label: str) -> str:
+    """A label as a file name of any system."""
+    return re.sub(r"[^A-Za-z0-9.]+", "-", label).strip("-.") or "arm"
+
+
+def _names(labels: Sequence[str]) -> dict[str, str]:
+    """Label -> file name, told apart by a number where two labels would share one."""
+    names: dict[str, str] = {}
+    for label in labels:
+        name, number = _name(label), 2
+        while label not in names and name.lower() in {taken.lower() for taken in (*names.values(), "original")}:
+            name, number = f"{_name(label)}-{number}", number + 1
+        names.setdefault(label, name)
+    return names
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)

@@ -1,0 +1,248 @@
+"""Figures for a paper: one metric over the sweep, every arm with its intervals, closed forms on the same axes.
+
+IEEE single column (3.5 in), readable in colour, in grey and to the colour-blind; the same results give the same bytes.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+
+from reports.statistics import Estimate
+from reports.summary import Summary, describe, value_text, words
+
+COLUMN_INCHES = 3.5
+# Okabe and Ito's colours, darkened to 3:1 on white, ordered so that neighbours differ in grey; markers differ for all
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#8C3A6E", "#111111", "#B07A00", "#3E9BC9", "#6B6B6B")
+_MARKERS = ("o", "s", "^", "D", "v", "X", "P", "*")
+_DASHES: tuple[Any, ...] = ((0, (5, 2)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5)), (0, (2, 1.5)))
+_SMALLEST = 1e-9
+_CURVE_COLOURS = ("#000000", "#555555", "#000000", "#555555")
+_STYLE: dict[Any, Any] = {
+    "font.family": ["STIXGeneral", "DejaVu Sans"], "mathtext.fontset": "stix", "font.size": 8, "axes.labelsize": 8.5,
+    "axes.titlesize": 8.5,
+    "xtick.labelsize": 7.5, "ytick.labelsize": 7.5, "legend.fontsize": 7.5, "axes.linewidth": 0.6, "axes.spines.top": False,
+    "axes.spines.right": False, "xtick.major.width": 0.6, "ytick.major.width": 0.6, "ytick.minor.width": 0.4,
+    "axes.axisbelow": True, "grid.linewidth": 0.4, "grid.color": "#DDDDDD", "lines.linewidth": 1.0, "lines.markersize": 4,
+    "legend.frameon": False, "legend.handlelength": 2.6, "svg.hashsalt": "channel-sim", "svg.fonttype": "path", "pdf.fonttype": 42,
+    "figure.constrained_layout.use": True, "axes.unicode_minus": True, "axes.formatter.useoffset": False,
+}
+_MATHS = {"Es/N0 (dB)": "$E_s/N_0$ (dB)", "Eb/N0 (dB)": "$E_b/N_0$ (dB)"}
+
+
+def draw_metric(summary: Summary, metric: str) -> Figure:
+    """`metric` of every arm over the first sweep key, one panel for each value of the others; by arm where nothing is swept.
+
+    Bars are 95 % intervals; an arrow marks a limit (no event, or nothing but events); dashed lines are closed forms.
+    """
+    with _style():
+        panels = _panels(summary)
+        columns, lines = min(2, len(panels)), -(-len(panels) // 2)
+        swept = bool(summary.sweep_keys)
+        legend_inches = 0.16 * -(-_num_labels(summary, metric) // 2) if swept else 0
+        height = (2.1 * lines if swept else 0.75 + 0.22 * len(summary.arms)) + legend_inches
+        figure = Figure(figsize=(COLUMN_INCHES * columns, height))
+        axes = figure.subplots(lines, columns, squeeze=False, sharex=swept, sharey=swept)
+        for axis in axes.flat[len(panels):]:
+            axis.set_visible(False)
+        for axis, (title, points) in zip(axes.flat, panels.items(), strict=False):
+            axis.set_title(title)
+            (_draw_panel if swept else _draw_dots)(axis, summary, metric, points)
+        for axis in axes.flat[max(0, len(panels) - columns):len(panels)]:
+            axis.tick_params(labelbottom=True)
+        if swept:
+            _label(figure, axes, summary, metric)
+    return figure
+
+
+def save_figures(summary: Summary, folder: Path, metrics: Sequence[str] | None = None) -> list[Path]:
+    """Write folder/<metric>.svg and .pdf for `metrics` (default: all that were measured)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for metric in summary.metrics if metrics is None else metrics:
+        figure = draw_metric(summary, metric)
+        for kind in ("svg", "pdf"):
+            path = folder / f"{metric}.{kind}"
+            path.write_bytes(render(figure, kind))
+            paths.append(path)
+    return paths
+
+
+def render(figure: Figure, kind: Literal["svg", "pdf"] | str = "svg") -> bytes:
+    """The figure as a file, without date or random names in it."""
+    buffer = io.BytesIO()
+    with _style():
+        figure.savefig(buffer, format=kind, metadata={"Date": None} if kind == "svg" else {"CreationDate": None})
+    return buffer.getvalue()
+
+
+@contextmanager
+def _style() -> Iterator[None]:
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()  # a user's matplotlibrc must not change a figure
+        matplotlib.rcParams.update(_STYLE)
+        yield
+
+
+def _panels(summary: Summary) -> dict[str, list[int]]:
+    """Panel title -> its sweep points, in order of the first key's values where they are numbers."""
+    panels: dict[str, list[int]] = {}
+    for index, sweep in summary.points.items():
+        rest = [f"{_axis_words(key)} {value_text(sweep.get(key))}" for key in summary.sweep_keys[1:]]
+        panels.setdefault(", ".join(rest), []).append(index)
+    return panels
+
+
+def _draw_panel(axis: Axes, summary: Summary, metric: str, points: list[int]) -> None:
+    places = _places(summary, points)
+    points = sorted(places, key=places.__getitem__)
+    for number, arm in enumerate(summary.arms):
+        rows = {row.point.point_index: row for row in summary.of(arm)}
+        measured = [(places[index], one) for index in points if index in rows and (one := rows[index].estimate(metric))]
+        if measured:
+            _draw_series(axis, measured, number, arm, log=_is_log(metric))
+    for number, (label, curve) in enumerate(_curves(summary, metric).items()):
+        shown = [(places[index], curve[index]) for index in points if index in curve and (curve[index] > 0 or not _is_log(metric))]
+        if shown:
+            axis.plot(*zip(*shown, strict=True), zorder=1, **_curve_look(number, label))
+    _scale_x(axis, summary, points, places)
+    _scale_y(axis, metric)
+
+
+def _draw_series(axis: Axes, measured: list[tuple[float, Estimate]], number: int, arm: str, *, log: bool) -> None:
+    """One arm: markers joined by a line, and intervals; on a log axis an upper limit stands alone, as 0 has no place there."""
+    look: dict[str, Any] = {"color": _COLOURS[number % len(_COLOURS)], "marker": _MARKERS[number % len(_MARKERS)]}
+    alone = [log and one.method == "upper limit" for _, one in measured]
+    means = [np.nan if limit else one.mean for (_, one), limit in zip(measured, alone, strict=True)]
+    axis.plot([x for x, _ in measured], means, markeredgecolor="white", markeredgewidth=0.4, label=_plain(arm), zorder=3, **look)
+    for (x, one), limit in zip(measured, alone, strict=True):
+        if one.low is None or one.high is None:
+            continue
+        if limit:
+            _draw_arrow(axis, x, one.high, 0.4 * one.high, look["color"])
+            axis.plot([x], [one.high], markerfacecolor="white", linestyle="none", zorder=3, **look)
+        elif one.method in ("upper limit", "lower limit"):
+            _draw_arrow(axis, x, one.high if one.method == "upper limit" else one.low, one.mean, look["color"])
+        else:
+            axis.plot([x, x], [max(one.low, _SMALLEST) if log else one.low, one.high], color=look["color"], linewidth=0.8, zorder=2)
+
+
+def _curve_look(number: int, label: str) -> dict[str, Any]:
+    return {"color": _CURVE_COLOURS[number % 4], "linestyle": _DASHES[number % 4], "label": _plain(label)}
+
+
+def _plain(label: str) -> str:
+    """A label as it is written: no mathematics in it, and no leading underscore, which would hide it from the legend."""
+    return label.replace("$", r"\$").lstrip("_")
+
+
+def _draw_arrow(axis: Axes, x: float, start: float, end: float, colour: str) -> None:
+    arrow = {"arrowstyle": "->", "color": colour, "linewidth": 0.8, "shrinkA": 0, "shrinkB": 0, "mutation_scale": 6}
+    axis.annotate("", (x, end), (x, start), arrowprops=arrow)
+    axis.plot([x, x], [start, end], alpha=0)  # an annotation alone would not widen the axis
+
+
+def _draw_dots(axis: Axes, summary: Summary, metric: str, points: list[int]) -> None:
+    """No sweep: one line an arm, first arm on top."""
+    for number, arm in enumerate(summary.arms):
+        one = summary.of(arm)[0].estimate(metric)
+        if one:
+            colour, marker = _COLOURS[number % len(_COLOURS)], _MARKERS[number % len(_MARKERS)]
+            if one.low is not None and one.high is not None:
+                axis.plot([one.low, one.high], [number, number], color=colour, linewidth=0.9)
+            axis.plot([one.mean], [number], color=colour, marker=marker, linestyle="none")
+    for number, (label, curve) in enumerate(_curves(summary, metric).items()):
+        for value in curve.values():
+            axis.axvline(value, zorder=1, **_curve_look(number, label))
+    axis.set_yticks(range(len(summary.arms)), [_plain(arm) for arm in summary.arms])
+    axis.set_ylim(len(summary.arms) - 0.5, -0.5)
+    axis.set_xlabel(_axis_words(metric))
+    axis.grid(axis="y")
+    if axis.get_legend_handles_labels()[0]:
+        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.3))
+
+
+def _label(figure: Figure, axes: np.ndarray, summary: Summary, metric: str) -> None:
+    for axis in axes[:, 0]:
+        axis.set_ylabel(_axis_words(metric))
+    for axis in [axis for axis in axes.flat if axis.get_visible()][-axes.shape[1]:]:
+        axis.set_xlabel(_axis_words(summary.sweep_keys[0]))
+    found: dict[str, Any] = {}
+    for axis in axes.flat:
+        handles, labels = axis.get_legend_handles_labels()
+        found.update(zip(labels, handles, strict=True))
+    figure.legend(list(found.values()), list(found), loc="outside lower center", ncols=2, columnspacing=1.5)
+
+
+def _places(summary: Summary, points: list[int]) -> dict[int, float]:
+    """Sweep point -> its place on the x axis: the value itself, or the order of writing where values are not numbers."""
+    values: dict[int, Any] = {index: summary.points[index].get(summary.sweep_keys[0]) for index in points}
+    if all(_is_number(value) for value in values.values()):
+        return {index: float(value) for index, value in values.items()}
+    order = list(dict.fromkeys(value_text(value) for value in values.values()))
+    return {index: float(order.index(value_text(value))) for index, value in values.items()}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _scale_x(axis: Axes, summary: Summary, points: list[int], places: dict[int, float]) -> None:
+    values = [summary.points[index].get(summary.sweep_keys[0]) for index in points]
+    at, texts = [places[index] for index in points], [value_text(value) for value in values]
+    decibels = "dB" in words(summary.sweep_keys[0])
+    if all(map(_is_number, values)) and min(at) > 0 and max(at) >= 10 * min(at) and not decibels:
+        axis.set_xscale("log")
+        axis.xaxis.set_major_locator(LogLocator(10))
+        axis.xaxis.set_minor_locator(NullLocator())
+    if not all(map(_is_number, values)) or len(at) <= 7:
+        axis.set_xticks(at, texts)
+    axis.grid(axis="y")
+
+
+def _scale_y(axis: Axes, metric: str) -> None:
+    if not _is_log(metric):
+        axis.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+        return
+    axis.set_yscale("log")
+    low, high = axis.get_ylim()
+    narrow = high / low < 30  # less than one and a half decades: powers of ten alone would leave the axis bare
+    axis.yaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5) if narrow else (1,)))
+    if narrow:
+        axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.yaxis.set_minor_locator(LogLocator(10, subs=tuple(range(2, 10))))
+    axis.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _is_log(metric: str) -> bool:
+    return metric.endswith("_rate")
+
+
+def _curves(summary: Summary, metric: str) -> dict[str, dict[int, float]]:
+    """Label -> sweep point -> value."""
+    found: dict[str, dict[int, float]] = {}
+    for curve in summary.curves:
+        if curve.metric == metric:
+            found.setdefault(curve.label, {})[curve.point_index] = curve.value
+    return found
+
+
+def _num_labels(summary: Summary, metric: str) -> int:
+    return sum(any(row.estimate(metric) for row in summary.of(arm)) for arm in summary.arms) + len(_curves(summary, metric))
+
+
+def _axis_words(name: str) -> str:
+    """Words for an axis: 'Token error rate'; the unit where the words do not hold it."""
+    text, unit = words(name), describe(name).unit
+    if unit not in ("1", "") and "(" not in text and "per" not in text:
+        text = f"{text} ({unit})"
+    return _MATHS.get(text, text[:1].upper() + text[1:])

@@ -1,0 +1,222 @@
+"""What a metric is and how far to trust it: ratios of sums over items, with 95 % intervals that hold items together.
+
+Bits and tokens of an item share its fades, bursts and words, so the item is the unit that is resampled, replicates and all.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+from scipy.special import betaincinv, ndtr, ndtri
+
+from channel_sim.keys import Key
+from channel_sim.metrics import CATALOGUE
+from channel_sim.store import Trial
+
+Method = Literal["bootstrap", "clopper-pearson", "upper limit", "lower limit", "constant", "none"]
+NUM_RESAMPLES = 2000
+FEW_ITEMS = 20
+"""Below it the note warns: with skewed rates a nominal 95 % interval holds the truth 81 % of the time at 5 items, 89 % at 10
+and 15, 95 % from 30 on (measured: Beta(.5, 4.5) rates of 50 tokens)."""
+FEW_EVENTS = 5
+"""A rate with events in fewer items is flagged as well: it hangs on each of them."""
+_TAIL = 0.025
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """`mean` with its 95 % interval [low, high] over `num_items` items; low and high are None where a single item gives none.
+
+    method: "upper limit" is no event at all, high = 3 / num_items; "lower limit" is nothing but events; "constant" has no spread
+    note:   what a reader must know before trusting the interval, "" if nothing
+    """
+
+    mean: float
+    low: float | None
+    high: float | None
+    num_items: int
+    method: Method
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Difference(Estimate):
+    """A paired difference; `variance_ratio` is how many times more items unpaired arms would need, None where undefined."""
+
+    variance_ratio: float | None = None
+
+
+def estimate(trials: Sequence[Trial], metric: str) -> Estimate | None:
+    """The ratio of sums of `metric` over trials and its interval; None where no trial could measure it (see `reason`).
+
+    A rate of an item is at most 1, so a mean rate m needs an event in at least m of all items: n items without one bound m
+    by 3/n at 95 %, whatever the dependence inside them.
+
+    >>> trials = [Trial("t", i, 0, {"block_error_rate": (i % 2, 1)}, {}, {}) for i in range(40)]
+    >>> one = estimate(trials, "block_error_rate")
+    >>> one.mean, round(one.low, 3), round(one.high, 3), one.method
+    (0.5, 0.338, 0.662, 'clopper-pearson')
+
+    Source: J. A. Hanley and A. Lippman-Hand, "If nothing goes wrong, is everything all right?", JAMA 249 (1983), rule of three.
+    """
+    sums = np.array(list(_by_item(trials, metric).values())).reshape(-1, 2)
+    sums = sums[sums[:, 1] > 0]
+    if not len(sums):
+        return None
+    if _is_rate(metric):
+        certain = _limit(sums) or _single_trials(trials, metric, sums)
+        if certain is not None:
+            return certain
+    return _resampled(sums, metric)
+
+
+def reason(trials: Sequence[Trial], metric: str) -> str:
+    """Why `metric` was not measured: what most trials give as their reason."""
+    reasons = Counter(trial.reasons[metric] for trial in trials if metric in trial.reasons)
+    if reasons:
+        return reasons.most_common(1)[0][0]
+    if not trials:
+        return "no trial is on file"
+    return "nothing to count in any trial" if any(metric in trial.metrics for trial in trials) else "not part of this chain"
+
+
+def paired_difference(trials_a: Sequence[Trial], trials_b: Sequence[Trial], metric: str) -> Difference | None:
+    """`metric` of a less that of b over the same items, both arms resampled together; None where one has not measured it.
+
+    Where no item differs, the mean differs by at most 3/n for the reason that `estimate` gives.
+    """
+    by_item_a, by_item_b = _by_item(trials_a, metric), _by_item(trials_b, metric)
+    if by_item_a.keys() != by_item_b.keys():
+        raise ValueError(f"a paired difference needs equal items, got {len(by_item_a)} and {len(by_item_b)} with "
+                         f"{len(by_item_a.keys() & by_item_b.keys())} in common; run both arms over the same items")
+    sums = np.array([(*by_item_a[item], *by_item_b[item]) for item in by_item_a]).reshape(-1, 4)
+    sums = sums[(sums[:, 1] > 0) | (sums[:, 3] > 0)]
+    if not len(sums) or not np.all(sums[:, [1, 3]].sum(axis=0)):
+        return None
+    if np.array_equal(sums[:, :2], sums[:, 2:]):
+        limit = min(1.0, 3 / len(sums)) if _is_rate(metric) else 0.0
+        return Difference(0.0, -limit, limit, len(sums), "upper limit" if limit else "constant")
+    return _resampled_difference(sums, metric)
+
+
+def bca(resampled: np.ndarray, jackknife: np.ndarray, observed: float) -> tuple[float, float]:
+    """The bias-corrected and accelerated 95 % interval from bootstrap values float64 [R] and leave-one-out values [n].
+
+    Source: B. Efron, "Better bootstrap confidence intervals", J. Amer. Statist. Assoc. 82 (1987), section 3.
+    """
+    below = (np.mean(resampled < observed) + np.mean(resampled <= observed)) / 2
+    half = 0.5 / len(resampled)  # all values on one side: as far out as the number of resamples can tell
+    bias = ndtri(np.clip(below, half, 1 - half))
+    spread = jackknife.mean() - jackknife
+    scale = np.sum(spread**2) ** 1.5
+    acceleration = np.sum(spread**3) / (6 * scale) if scale > 0 else 0.0
+    shifted = bias + ndtri(np.array([_TAIL, 1 - _TAIL]))
+    levels = ndtr(bias + shifted / np.maximum(1 - acceleration * shifted, 1e-9))
+    low, high = np.quantile(resampled, levels)
+    return float(low), float(high)
+
+
+def clopper_pearson(events: int, num_trials: int) -> tuple[float, float]:
+    """The exact 95 % interval of a probability from independent trials.
+
+    Source: C. J. Clopper and E. S. Pearson, "The use of confidence or fiducial limits", Biometrika 26 (1934).
+    """
+    low = betaincinv(events, num_trials - events + 1, _TAIL) if events else 0.0
+    high = betaincinv(events + 1, num_trials - events, 1 - _TAIL) if events < num_trials else 1.0
+    return float(low), float(high)
+
+
+def _by_item(trials: Sequence[Trial], metric: str) -> dict[int, np.ndarray]:
+    """Item -> (numerator, denominator) summed over its replicates; (0, 0) where it was not measured."""
+    sums: dict[int, np.ndarray] = {}
+    for trial in sorted(trials, key=lambda one: (one.item, one.replicate)):
+        sums[trial.item] = sums.get(trial.item, 0) + np.array(trial.metrics.get(metric, (0.0, 0.0)), np.float64)
+    return sums
+
+
+def _is_rate(metric: str) -> bool:
+    """A share of something, so that an item's value lies in [0, 1]."""
+    return metric in CATALOGUE and CATALOGUE[metric].unit == "1"
+
+
+def _limit(sums: np.ndarray) -> Estimate | None:
+    """No event at all, or nothing but events: a one-sided limit instead of an interval."""
+    n = len(sums)
+    if not np.any(sums[:, 0]):
+        return Estimate(0.0, 0.0, min(1.0, 3 / n), n, "upper limit")
+    if np.array_equal(sums[:, 0], sums[:, 1]):
+        return Estimate(1.0, max(0.0, 1 - 3 / n), 1.0, n, "lower limit")
+    return None
+
+
+def _single_trials(trials: Sequence[Trial], metric: str, sums: np.ndarray) -> Estimate | None:
+    """Exact where every item is one 0/1 trial: items are independent, so the count is binomial."""
+    counted = sum(trial.metrics.get(metric, (0, 0))[1] > 0 for trial in trials)
+    if counted != len(sums) or np.any(sums[:, 1] != 1) or not np.all(np.isin(sums[:, 0], (0, 1))):
+        return None
+    events = int(sums[:, 0].sum())
+    return Estimate(events / len(sums), *clopper_pearson(events, len(sums)), len(sums), "clopper-pearson")
+
+
+def _resampled(sums: np.ndarray, metric: str) -> Estimate:
+    n, mean = len(sums), float(sums[:, 0].sum() / sums[:, 1].sum())
+    if n == 1:
+        return Estimate(mean, None, None, 1, "none", "a single item gives no interval")
+    left_out = sums.sum(axis=0) - sums
+    if np.ptp(sums[:, 0] / sums[:, 1]) <= 1e-12 * abs(mean):  # no spread but for rounding
+        return Estimate(mean, mean, mean, n, "constant", _few(n))
+    low, high = bca(_ratio(_resample(sums, metric)), _ratio(left_out), mean)
+    return Estimate(mean, low, high, n, "bootstrap", _few(n) or (_few_events(sums) if _is_rate(metric) else ""))
+
+
+def _resampled_difference(sums: np.ndarray, metric: str) -> Difference:
+    n, total = len(sums), sums.sum(axis=0)
+    observed = float(total[0] / total[1] - total[2] / total[3])
+    if n == 1:
+        return Difference(observed, None, None, 1, "none", "a single item gives no interval")
+    drawn, left_out = _resample(sums, metric), total - sums
+    a, b = _ratio(drawn[:, :2]), _ratio(drawn[:, 2:])
+    whole = np.isfinite(a) & np.isfinite(b)  # a draw may hold no item that measures one of the arms
+    jackknife = _ratio(left_out[:, :2]) - _ratio(left_out[:, 2:])
+    low, high = bca((a - b)[whole], np.where(np.isfinite(jackknife), jackknife, observed), observed)
+    paired, apart = np.var((a - b)[whole]), np.var(a[whole]) + np.var(b[whole])
+    return Difference(observed, low, high, n, "bootstrap", _few(n), float(apart / paired) if paired > 0 else None)
+
+
+def _ratio(sums: np.ndarray) -> np.ndarray:
+    """float64 [n] from [n, 2]; NaN where the denominator is 0."""
+    return np.divide(sums[:, 0], sums[:, 1], out=np.full(len(sums), np.nan), where=sums[:, 1] > 0)
+
+
+def _resample(sums: np.ndarray, metric: str) -> np.ndarray:
+    """float64 [NUM_RESAMPLES, k]: column sums of `sums` [n, k] over n items drawn with replacement."""
+    weights = _weights(metric, len(sums))
+    blocks = np.array_split(weights, 1 + weights.size // 2**22)
+    # einsum and not @: the order of summation, and so the last bit, must not depend on the number of BLAS threads
+    return np.concatenate([np.einsum("rn,nk->rk", block.astype(np.float64), sums) for block in blocks])
+
+
+@lru_cache(maxsize=4)
+def _weights(metric: str, num_items: int) -> np.ndarray:
+    """uint16 [NUM_RESAMPLES, num_items]: how often each resample holds each item; rows sum to num_items."""
+    drawn = Key(0).child("bootstrap", metric).integers(num_items, NUM_RESAMPLES, num_items)
+    rows = np.arange(NUM_RESAMPLES)[:, None] * num_items
+    counts = np.bincount((drawn + rows).ravel(), minlength=NUM_RESAMPLES * num_items)
+    return counts.astype(np.uint16).reshape(NUM_RESAMPLES, num_items)
+
+
+def _few(num_items: int) -> str:
+    return f"only {num_items} items: the interval is likely too narrow" if num_items < FEW_ITEMS else ""
+
+
+def _few_events(sums: np.ndarray) -> str:
+    with_event, without = int(np.sum(sums[:, 0] > 0)), int(np.sum(sums[:, 0] < sums[:, 1]))
+    if min(with_event, without) >= FEW_EVENTS:
+        return ""
+    what = f"events in only {with_event}" if with_event <= without else f"anything but events in only {without}"
+    return f"{what} of {len(sums)} items: the interval hangs on them"

@@ -1,0 +1,153 @@
+"""A results file as the reports see it: arms by sweep points, every metric estimated, and the words for it all."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any
+
+from channel_sim.ledger import Ledger
+from channel_sim.metrics import CATALOGUE, Metric
+from channel_sim.store import Curve, Point, Store, Trial
+from reports.statistics import Estimate, estimate, reason
+
+_MAIN = ("token_error_rate", "byte_error_rate", "recovered_fraction", "bit_error_rate", "bits_per_byte", "bits_per_token",
+         "channel_uses_per_sample")
+_UNITS = {"db": "dB", "bits": "bits", "bytes": "bytes", "packets": "packets", "seconds": "s"}
+_WORDS = {
+    "esno_db": "Es/N0 (dB)", "ebno_db": "Eb/N0 (dB)", "packet_bits": "packet payload (bits)",
+    "n": "packets in a block, n", "k": "source packets in a block, k", "chrf": "chrF", "psnr_db": "PSNR (dB)", "ssim": "SSIM",
+    "psnr_of_mean_mse_db": "PSNR of the mean squared error (dB)", "ms_ssim": "MS-SSIM", "si_sdr_db": "SI-SDR (dB)",
+    "brier": "Brier score", "concealment_nll_bits": "concealment NLL (bits)",
+    "recovered_fraction_nonspace": "recovered fraction, non-space", "name": "component",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One arm at one sweep point: its trials, and each metric's estimate or the reason why there is none."""
+
+    point: Point
+    trials: tuple[Trial, ...]
+    estimates: dict[str, Estimate]
+    reasons: dict[str, str]
+    ledger: dict[str, float]
+
+    def estimate(self, metric: str) -> Estimate | None:
+        return self.estimates.get(metric)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """All that reports read of a store: rows ordered by arm, then sweep point; a task met twice is estimated once."""
+
+    meta: dict[str, Any]
+    rows: tuple[Row, ...]
+    curves: tuple[Curve, ...]
+
+    @cached_property
+    def arms(self) -> list[str]:
+        return list(dict.fromkeys(row.point.arm for row in self.rows))
+
+    @cached_property
+    def points(self) -> dict[int, dict[str, Any]]:
+        """Sweep point -> its values, by dotted key; empty where nothing is swept."""
+        return {row.point.point_index: row.point.sweep for row in sorted(self.rows, key=lambda row: row.point.point_index)}
+
+    @cached_property
+    def sweep_keys(self) -> list[str]:
+        named = list(self.meta.get("sweep", {}))
+        return named or list(dict.fromkeys(key for sweep in self.points.values() for key in sweep))
+
+    @cached_property
+    def metrics(self) -> list[str]:
+        """Metrics that at least one arm measured, in the order of the catalogue."""
+        measured = {metric for row in self.rows for metric in row.estimates}
+        return _in_order(measured)
+
+    @cached_property
+    def highlights(self) -> list[str]:
+        """The metrics to show first, the main one before all: those that the scenario names, else the usual ones."""
+        named = [metric for metric in self.meta.get("highlights") or () if metric in self.metrics]
+        return named or [metric for metric in _MAIN if metric in self.metrics][:3] or self.metrics[:3]
+
+    def at(self, point_index: int) -> list[Row]:
+        """The rows of one sweep point, by arm."""
+        return [row for row in self.rows if row.point.point_index == point_index]
+
+    def of(self, arm: str) -> list[Row]:
+        """The rows of one arm, by sweep point."""
+        return [row for row in self.rows if row.point.arm == arm]
+
+    @cached_property
+    def num_items(self) -> int:
+        return max((len({trial.item for trial in row.trials}) for row in self.rows), default=0)
+
+
+def summarise(store: Store) -> Summary:
+    """Read and estimate everything once."""
+    known: dict[str, Row] = {}
+    rows = []
+    for point in store.points():
+        if point.task_id not in known:
+            known[point.task_id] = _row(point, tuple(store.trials(point.task_id)))
+        same = known[point.task_id]
+        rows.append(Row(point, same.trials, same.estimates, same.reasons, same.ledger))
+    return Summary(store.meta(), tuple(rows), tuple(store.curves()))
+
+
+def describe(metric: str) -> Metric:
+    """The catalogue's entry, or a neutral one for a metric that it does not know."""
+    return CATALOGUE.get(metric, Metric("1", "neither", ""))
+
+
+def words(name: str) -> str:
+    """A sweep key or metric in words, with its unit: channel.loss_rate -> 'loss rate', channel.esno_db -> 'Es/N0 (dB)'.
+
+    >>> words("channel.slot_bits"), words("bits_per_byte")
+    ('slot (bits)', 'bits per byte')
+    """
+    last = name.rpartition(".")[2]
+    if last in _WORDS:
+        return f"{name.split('.')[0]}" if last == "name" else _WORDS[last]
+    *start, end = last.split("_")
+    if start and end in _UNITS and "per" not in start:
+        return f"{' '.join(start)} ({_UNITS[end]})"
+    return last.replace("_", " ")
+
+
+def value_text(value: Any) -> str:
+    """A scenario value as a reader writes it: 0.1, true, rayleigh."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def point_text(sweep: dict[str, Any]) -> str:
+    """'loss rate 0.1, Es/N0 3 dB'; '' where nothing is swept."""
+    return ", ".join(_one_value(key, value) for key, value in sweep.items())
+
+
+def _one_value(key: str, value: Any) -> str:
+    unit = re.fullmatch(r"(.*) \((.*)\)", words(key))
+    return f"{unit[1]} {value_text(value)} {unit[2]}" if unit else f"{words(key)} {value_text(value)}"
+
+
+def _row(point: Point, trials: tuple[Trial, ...]) -> Row:
+    names = _in_order({name for trial in trials for name in (*trial.metrics, *trial.reasons)})
+    found = {name: estimate(trials, name) for name in names}
+    estimates = {name: one for name, one in found.items() if one is not None}
+    reasons = {name: reason(trials, name) for name in names if name not in estimates}
+    return Row(point, trials, estimates, reasons, _mean_ledger(trials))
+
+
+def _mean_ledger(trials: Sequence[Trial]) -> dict[str, float]:
+    """Field -> mean over trials; empty without trials."""
+    if not trials:
+        return {}
+    return {field.name: sum(trial.ledger.get(field.name, 0) for trial in trials) / len(trials) for field in fields(Ledger)}
+
+
+def _in_order(metrics: set[str]) -> list[str]:
+    return [name for name in CATALOGUE if name in metrics] + sorted(metrics - CATALOGUE.keys())

@@ -1,0 +1,183 @@
+"""Estimates and their intervals: coverage by simulation, agreement with scipy, and the cases where there is no interval."""
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from scipy.stats import beta, binomtest
+from scipy.stats import bootstrap as scipy_bootstrap
+
+from channel_sim.keys import Key
+from channel_sim.store import Trial
+from reports import statistics
+from reports.statistics import Difference, Estimate, bca, clopper_pearson, estimate, paired_difference, reason
+
+RATE = "token_error_rate"
+
+
+def trials_of(pairs: np.ndarray | list[tuple[float, float]], metric: str = RATE, replicates: int = 1) -> list[Trial]:
+    """One trial a row of (numerator, denominator); `replicates` consecutive rows are one item."""
+    return [Trial("t", i // replicates, i % replicates, {metric: (float(a), float(b))}, {}, {}) for i, (a, b) in enumerate(pairs)]
+
+
+def token_errors(key: Key, num_items: int, num_tokens: int = 50, share: float = 1.0) -> np.ndarray:
+    """int [num_items]: errors of items whose rates are Beta(1, 9), so that tokens of an item are dependent; mean rate share / 10.
+
+    For one key the errors are nested in `share`: common random numbers.
+    """
+    rates = share * beta.ppf(key.child("rate").uniform(num_items), 1, 9)
+    return np.sum(key.child("token").uniform(num_items, num_tokens) < rates[:, None], axis=1)
+
+
+def coverage(hits: Callable[[int], bool], num_experiments: int = 400) -> float:
+    return sum(hits(i) for i in range(num_experiments)) / num_experiments
+
+
+def covers(one: Estimate | None, truth: float) -> bool:
+    assert one is not None and one.low is not None and one.high is not None
+    return one.low <= truth <= one.high
+
+
+def as_pairs(numerators: np.ndarray, denominator: float = 50) -> np.ndarray:
+    return np.stack([numerators, np.full(len(numerators), denominator)], axis=1)
+
+
+def test_the_mean_is_the_ratio_of_sums_and_not_the_mean_of_ratios():
+    """Catches short items weighing as much as long ones."""
+    one = estimate(trials_of([(1, 10), (0, 90)]), RATE)
+    assert one is not None and one.mean == 1 / 100
+
+
+def test_intervals_hold_the_truth_95_percent_of_the_time():
+    """Catches resampling tokens, a wrong tail and a forgotten bias correction."""
+    held = coverage(lambda i: covers(estimate(trials_of(as_pairs(token_errors(Key(1).child(i), 40))), RATE), 0.1))
+    assert 0.915 < held < 0.98
+
+
+def test_negative_control_intervals_over_tokens_fail():
+    """The simulation must tell: treating dependent tokens as independent trials covers far too seldom."""
+    held = coverage(lambda i: covers(_over_tokens(token_errors(Key(1).child(i), 40)), 0.1))
+    assert held < 0.75
+
+
+def test_replicates_of_an_item_stay_together():
+    """Catches bootstrapping trials: 10 equal replicates an item must not narrow the interval by sqrt(10)."""
+    errors = token_errors(Key(2), 40)
+    alone = estimate(trials_of(as_pairs(errors)), RATE)
+    tenfold = estimate(trials_of(np.repeat(as_pairs(errors), 10, axis=0), replicates=10), RATE)
+    assert alone is not None and tenfold is not None and tenfold.num_items == 40
+    assert (tenfold.low, tenfold.high) == pytest.approx((alone.low, alone.high), rel=1e-12)
+
+
+def test_bca_is_that_of_scipy():
+    """Catches a sign error in bias or acceleration: equal endpoints on scipy's own resamples."""
+    numerators, denominators = Key(7).child("a").normal(30)**2, 1 + 2 * Key(7).child("b").uniform(30)
+    theirs = scipy_bootstrap((numerators, denominators), lambda a, b, axis: a.sum(axis) / b.sum(axis), paired=True,
+                             method="BCa", n_resamples=999, vectorized=True, rng=7)
+    jackknife = (numerators.sum() - numerators) / (denominators.sum() - denominators)
+    ours = bca(theirs.bootstrap_distribution, jackknife, numerators.sum() / denominators.sum())
+    assert ours == pytest.approx(tuple(theirs.confidence_interval), rel=1e-12)
+
+
+def test_clopper_pearson_is_that_of_scipy():
+    """Catches swapped arguments of the inverse beta function, at both ends too."""
+    for events, num_trials in ((0, 5), (1, 10), (37, 100), (10, 10)):
+        theirs = binomtest(events, num_trials).proportion_ci(0.95, method="exact")
+        assert clopper_pearson(events, num_trials) == pytest.approx((theirs.low, theirs.high), rel=1e-9, abs=1e-12)
+
+
+def test_one_trial_an_item_is_counted_exactly():
+    """Catches a bootstrap where the exact interval exists, and the exact one where items hold more than one trial."""
+    single = estimate(trials_of([(i % 4 == 0, 1) for i in range(40)]), RATE)
+    double = estimate(trials_of([(i % 4 == 0, 1) for i in range(40)], replicates=2), RATE)
+    assert single == Estimate(0.25, *clopper_pearson(10, 40), 40, "clopper-pearson")
+    assert double is not None and double.method == "bootstrap" and double.num_items == 20
+
+
+def test_no_event_is_an_upper_limit_and_nothing_but_events_a_lower_one():
+    """Catches a rate reported as exactly 0, and a limit over tokens instead of items."""
+    assert estimate(trials_of([(0, 1000)] * 30), RATE) == Estimate(0.0, 0.0, 0.1, 30, "upper limit")
+    assert estimate(trials_of([(50, 50)] * 30), RATE) == Estimate(1.0, 0.9, 1.0, 30, "lower limit")
+    assert estimate(trials_of([(0, 10)] * 2), RATE) == Estimate(0.0, 0.0, 1.0, 2, "upper limit")
+
+
+def test_what_is_no_rate_has_no_limit():
+    """Catches the rule of three on bits: a constant 8 bits a token has no spread, and 0 bits is no missing event."""
+    constant = estimate(trials_of([(80, 10)] * 30, "bits_per_token"), "bits_per_token")
+    zero = estimate(trials_of([(0, 10)] * 30, "bits_per_token"), "bits_per_token")
+    assert constant == Estimate(8.0, 8.0, 8.0, 30, "constant")
+    assert zero == Estimate(0.0, 0.0, 0.0, 30, "constant")
+
+
+def test_too_few_items_or_events_are_said():
+    """Catches an interval of five items that looks like any other."""
+    few = estimate(trials_of(as_pairs(token_errors(Key(3), 5))), RATE)
+    rare = estimate(trials_of([(i < 2, 50) for i in range(100)]), RATE)
+    enough = estimate(trials_of(as_pairs(token_errors(Key(3), 40))), RATE)
+    alone = estimate(trials_of([(3, 50)]), RATE)
+    assert few is not None and "only 5 items" in few.note
+    assert rare is not None and "events in only 2 of 100 items" in rare.note
+    assert enough is not None and enough.note == ""
+    assert alone is not None and alone.low is None and alone.high is None and "single item" in alone.note
+
+
+def test_what_was_not_measured_is_none_with_a_reason():
+    """Catches a 0 in place of 'not defined', and items that measured nothing counted as items."""
+    absent = [Trial("t", i, 0, {}, {RATE: "lengths differ" if i else "empty"}, {}) for i in range(3)]
+    assert estimate(absent, RATE) is None and reason(absent, RATE) == "lengths differ"
+    assert estimate(trials_of([(0, 0)] * 3), RATE) is None and "nothing to count" in reason(trials_of([(0, 0)] * 3), RATE)
+    assert estimate([], RATE) is None and "no trial" in reason([], RATE)
+    half = estimate(trials_of([(0, 0), (0, 5)] * 10), RATE)
+    assert half is not None and half.num_items == 10 and half.high == 0.3
+
+
+def test_the_same_trials_give_the_same_interval_in_any_order():
+    """Catches draws that depend on the order of rows or on earlier calls."""
+    trials = trials_of(as_pairs(token_errors(Key(4), 30)))
+    first = estimate(trials, RATE)
+    statistics._weights.cache_clear()
+    estimate(trials, "byte_error_rate")
+    assert estimate(trials[::-1], RATE) == first
+
+
+def test_paired_differences_hold_the_truth_and_gain_from_pairing():
+    """Catches resampling the arms apart: common items must narrow the interval, and coverage must stay."""
+    ratios = []
+
+    def hit(i: int) -> bool:
+        errors, fewer = (token_errors(Key(5).child(i), 40, share=share) for share in (1.0, 0.7))
+        one = paired_difference(trials_of(as_pairs(errors)), trials_of(as_pairs(fewer)), RATE)
+        assert one is not None and one.variance_ratio is not None
+        ratios.append(one.variance_ratio)
+        return covers(one, 0.03)
+
+    assert 0.9 < coverage(hit, 300) < 0.985
+    assert float(np.median(ratios)) > 3
+
+
+def test_a_paired_difference_refuses_other_items():
+    """Catches comparing an interrupted arm over fewer items than its rival."""
+    with pytest.raises(ValueError, match="40 and 39 with 39 in common"):
+        paired_difference(trials_of([(1, 5)] * 40), trials_of([(1, 5)] * 39), RATE)
+
+
+def test_arms_without_a_difference_are_tied_and_not_proven_equal():
+    """Catches the interval [0, 0] for two arms of which no item happened to differ."""
+    same = paired_difference(trials_of([(1, 5)] * 30), trials_of([(1, 5)] * 30), RATE)
+    assert same == Difference(0.0, -0.1, 0.1, 30, "upper limit")
+    assert paired_difference(trials_of([(1, 5)] * 9), trials_of([(0, 0)] * 9), RATE) is None
+
+
+def test_a_thousand_items_take_milliseconds():
+    """Catches a loop over resamples in Python: a report has hundreds of these."""
+    trials = trials_of(as_pairs(token_errors(Key(6), 1000)))
+    estimate(trials, RATE)
+    start = time.perf_counter()
+    estimate(trials, RATE)
+    assert time.perf_counter() - start < 0.5
+
+
+def _over_tokens(errors: np.ndarray) -> Estimate:
+    return Estimate(errors.sum() / (50 * len(errors)), *clopper_pearson(int(errors.sum()), 50 * len(errors)), len(errors),
+                    "clopper-pearson")
