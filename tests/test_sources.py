@@ -42,6 +42,17 @@ def test_items_do_not_depend_on_their_neighbours(source):
     assert not np.array_equal(together[0].content, together[1].content)
 
 
+@pytest.mark.parametrize("source, symbols", [
+    (Bernoulli(), "101001101110110110011001"),
+    (Markov(flip_probability=0.3), "111110110100011011101110"),
+    (HiddenMarkov(flip_probability=0.3, observation_error=0.2), "110111110100011001111100"),
+])
+def test_first_symbols_are_what_they_were(source, symbols):
+    """Golden: catches draws that change without a new `revision`."""
+    (item,) = source.items([0], [Key(1)])
+    assert "".join(map(str, item.content[:24])) == symbols and source.revision == 1
+
+
 def test_bernoulli_symbols_are_one_with_their_probability():
     """Catches a swapped alphabet."""
     ones = draw(Bernoulli(probability=0.2, num_symbols=2))
