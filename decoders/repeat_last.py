@@ -20,7 +20,7 @@ class RepeatLast(Decoder):
     neighbouring received tokens are equal: an estimate for short gaps, too high for long ones.
 
     Source: D. J. Goodman et al., "Waveform substitution techniques for recovering missing speech segments in packet voice
-    communications", IEEE Trans. Acoust., Speech, Signal Process. 34 (1986), section I (repetition).
+    communications", IEEE Trans. Acoust., Speech, Signal Process. 34 (1986).
     """
 
     def restore(self, evidence: Sequence[Evidence], keys: Sequence[Key]) -> list[Reconstruction]:
