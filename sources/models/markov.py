@@ -40,7 +40,7 @@ class ExactMarkov(FiniteContextModel):
     def _told(self, key: str) -> float:
         value: float | None = getattr(self, key)
         if value is None:
-            raise ValueError(f"{key} of model exact_markov must be given, got none: set it, or use source markov, whose own is read")
+            raise ValueError(f"{key} of model exact_markov must be given, got none: set it, or use source markov, which tells it")
         return value
 
 

@@ -1,0 +1,201 @@
+"""Range coding of tokens under integer tables: what a packet of the entropy coder is made of.
+
+The coding itself is constriction's: 24-bit probabilities, a 64-bit state, 32-bit words. Here the words are cut to the bits that
+need sending, and a model is run in step with the coder: over known tokens in blocks, over unknown ones in parallel lanes.
+
+Source: G. N. N. Martin, "Range encoding: an algorithm for removing redundancy from a digitised message", Video & Data Recording
+Conference (1979); R. Bamler, "Understanding entropy coding with asymmetric numeral systems", arXiv 2201.01741 (2022).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import constriction
+import numpy as np
+
+from sources.models.model import CausalModel
+
+PRECISION_BITS = 24
+_BLOCK_ENTRIES, _SHORTEST_BLOCK = 1 << 16, 16
+_LANES = 64
+_queue = constriction.stream.queue
+_TABLE = constriction.stream.model.Categorical(perfect=False)
+
+
+def coding_weights(frequencies: np.ndarray, frequency_bits: int) -> np.ndarray:
+    """float64 [rows, vocab_size]: the weights from which constriction makes exactly the table `frequencies`.
+
+    It rounds weights w of n symbols to cumulative counts i + floor(W_i (2^24 - n) / W_n), where W_i = w_0 + … + w_(i-1), so that
+    no count is 0. With w = 2^(24 - frequency_bits) F - 1 all sums are integers and W_n = 2^24 - n: nothing is left to round.
+    """
+    return frequencies * float(1 << (PRECISION_BITS - frequency_bits)) - 1.0
+
+
+def seal(encoder: Any) -> np.ndarray:
+    """uint8: the fewest bits that, read with zeros after them, decode to what was encoded.
+
+    The state names an interval [low, low + range); the bits are those of the number in it with the most trailing zeros, at most
+    one more than -log2 of the range. They end in a 1, or are none.
+    """
+    num_words, (low_end, width) = encoder.pos()
+    unit = 32 * num_words + 64  # bits after the point in which the interval is exact
+    words = encoder.get_compressed()
+    inside = int.from_bytes(words.astype(">u4").tobytes(), "big") << (unit - 32 * words.size)
+    low = inside - (inside - low_end) % (1 << 64)  # the state keeps the last 64 bits of it
+    if low == 0:
+        return np.zeros(0, np.uint8)
+    last = low + width - 1
+    zeros = ((low - 1) ^ last).bit_length() - 1
+    return _to_bits(last >> zeros, unit - zeros)
+
+
+def unseal(bits: np.ndarray) -> Any:
+    """A range decoder that reads `bits` and then zeros."""
+    words = np.packbits(np.concatenate([bits, np.zeros(-bits.size % 32, np.uint8)])).view(">u4")
+    return _queue.RangeDecoder(words.astype(np.uint32))
+
+
+class Run:
+    """A model run over `values` from a fresh start: their tables, block by block, so that a long message needs little memory."""
+
+    def __init__(self, model: CausalModel, values: np.ndarray) -> None:
+        self._model, self._ahead, self._state = model, np.ascontiguousarray(values, np.int32), model.start(1)
+        self._longest = max(_SHORTEST_BLOCK, _BLOCK_ENTRIES // model.vocab_size)
+        self._block = _SHORTEST_BLOCK
+        self.values = self._ahead[:0]
+        self.weights = np.zeros((0, model.vocab_size))
+        self.ideal_bits = np.zeros(0)
+
+    def look(self) -> int:
+        """How many tokens are at hand, in `values`, `weights` and `ideal_bits`; 0 = all are taken."""
+        if not self.values.size and self._ahead.size:
+            self.values, self._ahead = self._ahead[:self._block], self._ahead[self._block:]
+            frequencies, self._state = self._model.tables(self._state, self.values)
+            total = 1 << self._model.frequency_bits
+            assert np.all(frequencies.sum(axis=1) == total), "a coding table must sum to 2^frequency_bits"
+            self.weights = coding_weights(frequencies, self._model.frequency_bits)
+            self.ideal_bits = -np.log2(frequencies[np.arange(self.values.size), self.values] / total)
+            # doubling: a run that ends with its packet has looked ahead no further than that packet is long
+            self._block = min(2 * self._block, self._longest)
+        return self.values.size
+
+    def take(self, num_tokens: int) -> float:
+        """Drop the first `num_tokens` at hand; their ideal bits."""
+        ideal_bits = float(self.ideal_bits[:num_tokens].sum())
+        self.values, self.weights = self.values[num_tokens:], self.weights[num_tokens:]
+        self.ideal_bits = self.ideal_bits[num_tokens:]
+        return ideal_bits
+
+
+def fill_packet(run: Run, packet_bits: int | None) -> tuple[np.ndarray, int, float]:
+    """(bits, token count, ideal bits) of one packet: as many tokens as certainly fit `packet_bits`, or all (None)."""
+    encoder, count, ideal_bits = _queue.RangeEncoder(), 0, 0.0
+    while at_hand := run.look():
+        longer = _extended(encoder, run, at_hand)
+        whole = _fits(longer, packet_bits)
+        if not whole:
+            # intervals nest, so what does not fit never fits again with more tokens
+            at_hand = bisect_left(range(1, at_hand), True, key=lambda more: not _fits(_extended(encoder, run, more), packet_bits))
+            longer = _extended(encoder, run, at_hand)
+        encoder, count, ideal_bits = longer, count + at_hand, ideal_bits + run.take(at_hand)
+        if not whole:
+            break
+    assert count, "packet_bits must hold the dearest token"
+    return seal(encoder), count, ideal_bits
+
+
+def _extended(encoder: Any, run: Run, num_tokens: int) -> Any:
+    """A copy of the encoder with the next `num_tokens` of the run in it."""
+    longer = encoder.clone()
+    longer.encode(run.values[:num_tokens], _TABLE, run.weights[:num_tokens])
+    return longer
+
+
+def _fits(encoder: Any, packet_bits: int | None) -> bool:
+    if packet_bits is None:
+        return True
+    num_words, (_, width) = encoder.pos()
+    # an interval of at least 2^-packet_bits holds a number of packet_bits bits, wherever it lies
+    return bool(width >> max(0, 32 * num_words + 64 - packet_bits))
+
+
+@dataclass(frozen=True, eq=False)
+class Payload:
+    """A packet that arrived: its bits, any number of zeros after them, and the `count` tokens from `first` on that it claims."""
+
+    bits: np.ndarray
+    first: int
+    count: int
+
+
+class Lane:
+    """Packets that follow one another, decoded token by token under the tables of one run of the model.
+
+    A packet that no encoder would have sent ends the lane: what it and the packets after it hold stays unknown. That is seen where
+    constriction meets a number outside every interval, or where sealing the decoded tokens again gives other bits.
+    """
+
+    def __init__(self, payloads: Sequence[Payload]) -> None:
+        self._waiting = list(payloads)[::-1]
+        self.num_tokens = sum(payload.count for payload in payloads)
+        self.decoded: list[tuple[int, list[int]]] = []  # (first position, tokens) of each packet
+        self.done = False
+        self._open()
+
+    def step(self, weights: np.ndarray) -> int:
+        """Decode one token under `weights` float64 [1, vocab_size]; 0 once the lane is done."""
+        if self.done:
+            return 0
+        try:
+            symbols = self._decoder.decode(_TABLE, weights)
+        except AssertionError:  # constriction's word for data that no encoder makes
+            self.done = True
+            return 0
+        self._again.encode(symbols, _TABLE, weights)
+        token = int(symbols[0])
+        self._tokens.append(token)
+        if len(self._tokens) == self._payload.count:
+            self._close()
+        return token
+
+    def _open(self) -> None:
+        self.done = not self._waiting
+        if not self.done:
+            self._payload = self._waiting.pop()
+            self._decoder, self._again = unseal(self._payload.bits), _queue.RangeEncoder()
+            self._tokens: list[int] = []
+
+    def _close(self) -> None:
+        self.done = not np.array_equal(seal(self._again), np.trim_zeros(self._payload.bits, "b"))
+        if not self.done:
+            self.decoded.append((self._payload.first, self._tokens))
+            self._open()
+
+
+def decode_lanes(model: CausalModel, lanes: Sequence[Lane]) -> None:
+    """Run the lanes to their ends, in parallel."""
+    # lanes of like length together: a lane that is done still costs a row of every table
+    waiting = sorted(lanes, key=lambda lane: lane.num_tokens)
+    for first in range(0, len(waiting), _LANES):
+        _decode_together(model, waiting[first:first + _LANES])
+
+
+def _decode_together(model: CausalModel, lanes: Sequence[Lane]) -> None:
+    state = model.start(len(lanes))
+    while True:
+        weights = coding_weights(model.frequencies(state), model.frequency_bits)
+        tokens = [lane.step(weights[row:row + 1]) for row, lane in enumerate(lanes)]
+        if all(lane.done for lane in lanes):
+            return
+        state = model.advance(state, np.array(tokens, np.int32))
+
+
+def _to_bits(number: int, num_bits: int) -> np.ndarray:
+    """uint8 [num_bits] of a number, most significant first."""
+    num_bytes = -(-num_bits // 8)
+    octets = np.frombuffer(number.to_bytes(num_bytes, "big"), np.uint8)
+    return np.unpackbits(octets)[8 * num_bytes - num_bits:]
