@@ -71,9 +71,9 @@ class ReedSolomon(Protection):
 
     def check(self, channel: Channel) -> None:
         if not channel.erasure_only:
-            raise RequestError(f"reed_solomon replaces missing packets, and {type(channel).__name__} delivers doubtful ones; give it "
-                               'a CRC (crc = "crc16") with soft = false or on_crc_failure = "erase", or choose a channel that only '
-                               'loses packets, or protection "none"')
+            raise RequestError(f"reed_solomon replaces missing packets, and {type(channel).__name__} delivers doubtful ones; "
+                               'give it a CRC (crc = "crc16") with soft = false or on_crc_failure = "erase", or choose a channel '
+                               'that only loses packets, or protection "none"')
 
     def send(self, packets: Sequence[Packets], channel: Channel, keys: Sequence[Key]) -> list[Delivery]:
         self.check(channel)
