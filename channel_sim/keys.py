@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from operator import index
 
 import numpy as np
 
@@ -70,5 +71,6 @@ class Key:
 
 
 def _digest(parent: bytes, label: Label) -> bytes:
-    # repr keeps the label 1 apart from the label "1"
-    return hashlib.blake2b(repr(label).encode(), key=parent, digest_size=16).digest()
+    # repr keeps the label 1 apart from the label "1"; an integer of NumPy is the same label as Python's
+    plain = str(label) if isinstance(label, str) else int(index(label))
+    return hashlib.blake2b(repr(plain).encode(), key=parent, digest_size=16).digest()

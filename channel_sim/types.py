@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from math import prod
 
 import numpy as np
 
@@ -50,7 +51,7 @@ class Tokens:
         require(self.vocab_size >= 2, f"vocab_size must be >= 2, got {self.vocab_size}")
         require(values.size == 0 or 0 <= values.min() <= values.max() < self.vocab_size,
                 f"token values must lie in [0, {self.vocab_size})")
-        require(int(np.prod(self.grid)) == values.size, f"grid {self.grid} does not hold {values.size} tokens")
+        _check_grid(self.grid, values.size)
 
     @property
     def bits_per_token(self) -> int:
@@ -71,6 +72,9 @@ class Preamble:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "grid", self.grid or (self.num_tokens,))
+        numbers = (self.num_tokens, self.num_packets, *self.choices)
+        require(min(numbers) >= 0, f"numbers of a preamble must be >= 0, got {numbers}")
+        _check_grid(self.grid, self.num_tokens)
 
     def to_bytes(self) -> bytes:
         """The preamble as it is sent: LEB128 numbers. The grid of a sequence is not sent, it is (num_tokens,)."""
@@ -115,11 +119,17 @@ class Packets:
         header = array(self, "header", np.int32, shape=(len(bits), 3))
         fits = num_bits.size == 0 or 0 <= num_bits.min() <= num_bits.max() <= bits.shape[1]
         require(fits, "num_bits must fit the rows of bits")
+        require(bits.size == 0 or bits.max() <= 1, "bits must be 0 or 1")
+        require(not np.any(bits[np.arange(bits.shape[1]) >= num_bits[:, None]]), "bits past num_bits must be 0")
         require(np.array_equal(np.sort(order), np.arange(order.size)), "token positions must tile the token axis")
         require(bounds[0] == 0 and bounds[-1] == order.size and np.all(np.diff(bounds) >= 0), "bounds must part the tokens")
         require(np.array_equal(header[:, 2], np.diff(bounds)), "the header's token count must be the packet's")
+        require(self.header_bits >= 0, f"header_bits must be >= 0, got {self.header_bits}")
         if self.context is not None:
-            array(self, "context", np.int32, shape=(len(bits), 2))
+            first, last = array(self, "context", np.int32, shape=(len(bits), 2)).T
+            require(bool(np.all((0 <= first) & (first <= last) & (last <= len(bits)))), "context must be (first, last) of packets")
+        if self.importance is not None:
+            array(self, "importance", np.float32, shape=(len(bits),))
 
     @property
     def num_packets(self) -> int:
@@ -197,7 +207,7 @@ class Evidence:
         require(not np.any(values[~known]), "values of unknown tokens must be 0")
         require(not np.any(values[known] >= self.vocab_size) and not np.any(values < 0),
                 f"known token values must lie in [0, {self.vocab_size})")
-        require(int(np.prod(self.grid)) == known.size, f"grid {self.grid} does not hold {known.size} tokens")
+        _check_grid(self.grid, known.size)
         if self.bit_llr is not None:
             llr = array(self, "bit_llr", np.float32, shape=(known.size, bits_for(self.vocab_size)))
             require(bool(np.all(np.isfinite(llr))), "LLRs must be finite")
@@ -251,12 +261,17 @@ class Reconstruction:
         origin = array(self, "origin", np.uint8, shape=values.shape)
         confidence = array(self, "confidence", np.float32, shape=values.shape)
         object.__setattr__(self, "grid", self.grid or values.shape)
+        _check_grid(self.grid, values.size)
         require(values.size == 0 or 0 <= values.min() <= values.max() < self.vocab_size,
                 f"token values must lie in [0, {self.vocab_size})")
         require(values.size == 0 or origin.max() <= Origin.LOST, "every token must have an origin")
         require(bool(np.all((confidence >= 0) & (confidence <= 1.0001))), "confidence must lie in [0, 1]")
         if self.posterior is not None:
-            array(self, "posterior", np.float32, shape=(int(np.sum(origin != Origin.RECEIVED)), self.vocab_size))
+            shape = (int(np.sum(origin != Origin.RECEIVED)), self.vocab_size)
+            posterior = array(self, "posterior", np.float32, shape=shape)
+            sums = posterior.sum(axis=1, dtype=np.float64)
+            fair = not np.any(posterior < 0) and bool(np.all(np.abs(sums - 1) < 1e-3))
+            require(fair, "rows of a posterior must be probabilities")
 
     @property
     def lost(self) -> np.ndarray:
@@ -291,6 +306,11 @@ def bits_to_tokens(bits: np.ndarray) -> np.ndarray:
     """int32 [n] from 0/1 [n, bits_per_token], most significant bit first; may exceed the vocabulary."""
     weights = 1 << np.arange(bits.shape[1])[::-1]
     return (bits.astype(np.int64) @ weights).astype(np.int32)
+
+
+def _check_grid(grid: tuple[int, ...], num_tokens: int) -> None:
+    holds = all(side >= 0 for side in grid) and prod(grid) == num_tokens
+    require(holds, f"grid {grid} does not hold {num_tokens} tokens")
 
 
 def _leb128(number: int) -> bytes:
