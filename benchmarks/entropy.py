@@ -18,7 +18,7 @@ NUM_TOKENS = 8192
 SETTINGS = [(context, packet_bits) for packet_bits in (512, 4096) for context in ("independent", "chained")] + [("chained", None)]
 MODELS: dict[str, CausalModel] = {
     "uniform 256": Uniform(),
-    "exact_markov p=.1": ExactMarkov(flip_probability=0.1, num_symbols=2),
+    "exact_markov p=.1": ExactMarkov(flip_probability=0.1, alphabet_size=2),
 }
 
 

@@ -121,7 +121,7 @@ class Entropy(Coder):
     assumptions: ClassVar[tuple[str, ...]] = ("Both ends of the entropy coder have the same model, its tables equal bit for bit.",)
 
     model: SerializeAsAny[CausalModel] | None = Field(None, description="the predictor; default: the shipped one that fits")
-    packet_bits: int | None = Field(512, ge=24, description="payload bits of a packet at most; none = the whole item in one packet")
+    packet_bits: int | None = Field(512, ge=1, description="payload bits of a packet at most; none = the whole item in one packet")
     context: str = Field("independent", description="independent | chained | restart:k (afresh every k packets)")
     repair: Literal["drop"] = Field("drop", description="what becomes of a damaged packet")
     header_bits: int = Field(32, ge=0, description="bits of a header, charged; holds sequence number, first token and count")

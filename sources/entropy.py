@@ -17,6 +17,7 @@ from typing import Any
 import constriction
 import numpy as np
 
+from channel_sim.checks import require
 from sources.models.model import CausalModel
 
 PRECISION_BITS = 24
@@ -104,8 +105,11 @@ def fill_packet(run: Run, packet_bits: int | None) -> tuple[np.ndarray, int, flo
         encoder, count, ideal_bits = longer, count + at_hand, ideal_bits + run.take(at_hand)
         if not whole:
             break
-    assert count, "packet_bits must hold the dearest token"
-    return seal(encoder), count, ideal_bits
+    require(not run.look() or count > 0,
+            f"packet_bits must hold the dearest token of the model, got {packet_bits}: raise it, 24 always do")
+    sealed = seal(encoder)
+    # at least a bit: what never goes on the air could not be lost
+    return sealed if sealed.size else np.zeros(1, np.uint8), count, ideal_bits
 
 
 def _extended(encoder: Any, run: Run, num_tokens: int) -> Any:

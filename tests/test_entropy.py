@@ -57,7 +57,7 @@ class RunningSum(CausalModel):
 
 
 MODELS: tuple[CausalModel, ...] = (Order2(), RunningSum(), Uniform(vocab_size=5), Uniform(vocab_size=2000),
-                                   ExactMarkov(flip_probability=0.01, num_symbols=2))
+                                   ExactMarkov(flip_probability=0.01, alphabet_size=2))
 
 
 def drawn_from(model: CausalModel, num_tokens: int, label: str = "drawn") -> Tokens:
@@ -213,7 +213,7 @@ def test_packets_are_full(context: str):
 
 def test_a_chain_costs_its_entropy_rate():
     """h(.1) = .468996 bit a symbol: catches a coder whose ideal is its own invention."""
-    model = ExactMarkov(flip_probability=0.1, num_symbols=2)
+    model = ExactMarkov(flip_probability=0.1, alphabet_size=2)
     packets, _ = sent(Entropy(model=model, packet_bits=None), drawn_from(model, 20_000))
     spread = np.sqrt(20_000 * 0.09) * np.log2(9)  # of the number of flips, each log2(9) bits dearer than staying
     assert abs(packets.num_bits[0] - 20_000 * 0.468996) < 5 * spread
@@ -299,6 +299,13 @@ def test_one_packet_needs_no_header():
     assert packets.num_packets == 1 and np.array_equal(got(coder, blind, preamble).values, tokens.values)
 
 
+def test_no_packet_is_empty():
+    """Catches a certain message that costs nothing, and so arrives over any channel."""
+    coder = Entropy(model=ExactMarkov(flip_probability=0.0, alphabet_size=2), header_bits=0)
+    packets, preamble = sent(coder, Tokens(np.zeros(9, np.int32), 2))
+    assert packets.num_bits.tolist() == [1] and got(coder, received(packets), preamble).known.all()
+
+
 def test_what_makes_a_packet_usable():
     """Catches an erased bit read as 0, a failed CRC ignored, and soft bits refused where their signs are right."""
     coder = Entropy(model=Order2(), packet_bits=128)
@@ -371,8 +378,8 @@ def test_impossible_requests_are_named():
         sent(Entropy(), random_tokens(3, 256))
     with pytest.raises(ValueError, match="model must know the vocabulary of 256 tokens, got one of 2"):
         sent(Entropy(model=Uniform(vocab_size=2)), random_tokens(3, 256))
-    with pytest.raises(ValueError, match="packet_bits"):
-        Entropy(packet_bits=23)
+    with pytest.raises(ValueError, match="packet_bits must hold the dearest token of the model, got 8: raise it"):
+        sent(Entropy(model=Uniform(), packet_bits=8), random_tokens(3, 256))
 
 
 def test_improbable_tokens_fit_the_shortest_packet():
