@@ -15,21 +15,23 @@ ORIGIN_LETTERS = "ricl"
 """received, inferred, concealed, lost: one letter a token in the .origin.txt files."""
 
 
-def write_trials_csv(store: Store, path: Path, summary: Summary | None = None) -> None:
+def write_trials_csv(store: Store, path: Path) -> None:
     """One line a trial: task_id, arm, sweep values, item, replicate, one column a metric; empty where not measured."""
-    summary = summary or summarise(store)
-    names = sorted({name for row in summary.rows for trial in row.trials for name in (*trial.metrics, *trial.reasons)})
-    header = ["task_id", "arm", *summary.sweep_keys, "item", "replicate", *names]
-    lines = ([row.point.task_id, row.point.arm, *_sweep(summary, row.point.sweep), trial.item, trial.replicate,
-              *(_value(trial, name) for name in names)] for row in summary.rows for trial in row.trials)
-    _write_csv(path, header, lines)
+    points = store.points()
+    keys = _sweep_keys(store)
+    names = sorted({name for task in {point.task_id for point in points} for trial in store.trials(task)
+                    for name in (*trial.metrics, *trial.reasons)})
+    lines = ([point.task_id, point.arm, *_sweep(keys, point.sweep), trial.item, trial.replicate,
+              *(_value(trial, name) for name in names)]
+             for point in points for trial in store.trials(point.task_id))
+    _write_csv(path, ["task_id", "arm", *keys, "item", "replicate", *names], lines)
 
 
-def write_summary_csv(store: Store, path: Path, summary: Summary | None = None) -> None:
+def write_summary_csv(store: Store, path: Path) -> None:
     """One line an arm, sweep point and metric: mean and 95 % interval, all empty where not measured."""
-    summary = summary or summarise(store)
-    header = ["arm", *summary.sweep_keys, "metric", "unit", "mean", "ci_low", "ci_high", "num_trials", "task_id"]
-    _write_csv(path, header, _summary_lines(summary))
+    keys = _sweep_keys(store)
+    header = ["arm", *keys, "metric", "unit", "mean", "ci_low", "ci_high", "num_trials", "task_id"]
+    _write_csv(path, header, _summary_lines(summarise(store), keys))
 
 
 def write_samples(store: Store, folder: Path) -> None:
@@ -50,17 +52,21 @@ def write_samples(store: Store, folder: Path) -> None:
             _write(where / f"item-{item}.origin.txt", letters.encode())
 
 
-def _summary_lines(summary: Summary) -> Iterator[list[Any]]:
+def _summary_lines(summary: Summary, keys: list[str]) -> Iterator[list[Any]]:
     for row in summary.rows:
         for metric in sorted({*row.estimates, *row.reasons}):
             one = row.estimate(metric)
             numbers = (one.mean, one.low, one.high) if one else (None, None, None)
-            yield [row.point.arm, *_sweep(summary, row.point.sweep), metric, describe(metric).unit,
+            yield [row.point.arm, *_sweep(keys, row.point.sweep), metric, describe(metric).unit,
                    *("" if number is None else repr(number) for number in numbers), len(row.trials), row.point.task_id]
 
 
-def _sweep(summary: Summary, sweep: dict[str, Any]) -> list[str]:
-    return [value_text(sweep[key]) if key in sweep else "" for key in summary.sweep_keys]
+def _sweep_keys(store: Store) -> list[str]:
+    return list(dict.fromkeys(key for point in store.points() for key in point.sweep))
+
+
+def _sweep(keys: list[str], sweep: dict[str, Any]) -> list[str]:
+    return [value_text(sweep[key]) if key in sweep else "" for key in keys]
 
 
 def _value(trial: Trial, metric: str) -> str:

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from reports.statistics import Estimate
-from reports.summary import Summary, describe, value_text, words
+from reports.summary import Summary, describe, point_text, value_text, words
 
 COLUMN_INCHES = 3.5
 # Okabe and Ito's colours, darkened to 3:1 on white, ordered so that neighbours differ in grey; markers differ for all
@@ -97,8 +97,8 @@ def _panels(summary: Summary) -> dict[str, list[int]]:
     """Panel title -> its sweep points, in order of the first key's values where they are numbers."""
     panels: dict[str, list[int]] = {}
     for index, sweep in summary.points.items():
-        rest = [f"{_axis_words(key)} {value_text(sweep.get(key))}" for key in summary.sweep_keys[1:]]
-        panels.setdefault(", ".join(rest), []).append(index)
+        rest = point_text({key: sweep.get(key) for key in summary.sweep_keys[1:]})
+        panels.setdefault(rest[:1].upper() + rest[1:], []).append(index)
     return panels
 
 
@@ -128,10 +128,10 @@ def _draw_series(axis: Axes, measured: list[tuple[float, Estimate]], number: int
         if one.low is None or one.high is None:
             continue
         if limit:
-            _draw_arrow(axis, x, one.high, 0.4 * one.high, look["color"])
+            _draw_arrow(axis, (x, one.high), (x, 0.4 * one.high), look["color"])
             axis.plot([x], [one.high], markerfacecolor="white", linestyle="none", zorder=3, **look)
         elif one.method in ("upper limit", "lower limit"):
-            _draw_arrow(axis, x, one.high if one.method == "upper limit" else one.low, one.mean, look["color"])
+            _draw_arrow(axis, (x, one.high if one.method == "upper limit" else one.low), (x, one.mean), look["color"])
         else:
             axis.plot([x, x], [max(one.low, _SMALLEST) if log else one.low, one.high], color=look["color"], linewidth=0.8, zorder=2)
 
@@ -145,21 +145,26 @@ def _plain(label: str) -> str:
     return label.replace("$", r"\$").lstrip("_")
 
 
-def _draw_arrow(axis: Axes, x: float, start: float, end: float, colour: str) -> None:
+def _draw_arrow(axis: Axes, start: tuple[float, float], end: tuple[float, float], colour: str) -> None:
+    """From a limit to the value that was seen."""
     arrow = {"arrowstyle": "->", "color": colour, "linewidth": 0.8, "shrinkA": 0, "shrinkB": 0, "mutation_scale": 6}
-    axis.annotate("", (x, end), (x, start), arrowprops=arrow)
-    axis.plot([x, x], [start, end], alpha=0)  # an annotation alone would not widen the axis
+    axis.annotate("", end, start, arrowprops=arrow)
+    axis.plot(*zip(start, end, strict=True), alpha=0)  # an annotation alone would not widen the axis
 
 
 def _draw_dots(axis: Axes, summary: Summary, metric: str, points: list[int]) -> None:
     """No sweep: one line an arm, first arm on top."""
     for number, arm in enumerate(summary.arms):
-        one = summary.of(arm)[0].estimate(metric)
-        if one:
-            colour, marker = _COLOURS[number % len(_COLOURS)], _MARKERS[number % len(_MARKERS)]
-            if one.low is not None and one.high is not None:
-                axis.plot([one.low, one.high], [number, number], color=colour, linewidth=0.9)
-            axis.plot([one.mean], [number], color=colour, marker=marker, linestyle="none")
+        one = next((row.estimate(metric) for row in summary.of(arm) if row.point.point_index in points), None)
+        colour, marker = _COLOURS[number % len(_COLOURS)], _MARKERS[number % len(_MARKERS)]
+        if one is None:
+            axis.text(0.02, number, "not measured", transform=axis.get_yaxis_transform(), va="center", fontsize=7, color="#595959")
+            continue
+        if one.low is not None and one.high is not None:
+            if one.method in ("upper limit", "lower limit"):
+                _draw_arrow(axis, (one.high if one.method == "upper limit" else one.low, number), (one.mean, number), colour)
+            axis.plot([one.low, one.high], [number, number], color=colour, linewidth=0.9)
+        axis.plot([one.mean], [number], color=colour, marker=marker, linestyle="none")
     for number, (label, curve) in enumerate(_curves(summary, metric).items()):
         for value in curve.values():
             axis.axvline(value, zorder=1, **_curve_look(number, label))
