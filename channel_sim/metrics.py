@@ -125,8 +125,7 @@ def _confidence(book: Measurement, truth: Truth, evidence: Evidence, reconstruct
     right = (reconstruction.values == truth.tokens.values)[restored]
     confidence = reconstruction.confidence[restored].astype(np.float64)
     book.ratio("brier", np.sum((confidence - right) ** 2), right.size, "no token was restored")
-    ranked = np.cumsum(~right[np.argsort(-confidence, kind="stable")]) / np.arange(1, right.size + 1)
-    book.ratio("risk_coverage_area", ranked.mean() if right.size else 0, min(right.size, 1), "no token was restored")
+    book.ratio("risk_coverage_area", _risk_coverage_area(confidence, right), min(right.size, 1), "no token was restored")
     if reconstruction.posterior is None:
         book.reasons["concealment_nll_bits"] = "the decoder states no posterior"
         return
@@ -134,6 +133,15 @@ def _confidence(book: Measurement, truth: Truth, evidence: Evidence, reconstruct
     of_truth = reconstruction.posterior[np.arange(unknown.sum()), truth.tokens.values[unknown]].astype(np.float64)
     nll = -np.log2(np.maximum(of_truth, _PROBABILITY_FLOOR))[evidence.erased[unknown]]
     book.ratio("concealment_nll_bits", nll.sum(), nll.size, "no token was erased")
+
+
+def _risk_coverage_area(confidence: np.ndarray, right: np.ndarray) -> float:
+    if not right.size:
+        return 0.0
+    # tokens of equal confidence count as if in random order: where they stand in the item must not matter
+    _, level, num_tied = np.unique(-confidence, return_inverse=True, return_counts=True)
+    risk = np.bincount(level, ~right) / num_tied
+    return float(np.mean(np.cumsum(risk[np.sort(level)]) / np.arange(1, right.size + 1)))
 
 
 def _bytes(book: Measurement, item: Item, content: Content) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -79,10 +79,13 @@ class Store:
     def __init__(self, path: Path, *, writable: bool = False) -> None:
         if not path.is_file():
             raise RequestError(f"{path}: no results there; run a scenario with --out {path.parent} first")
-        self.path = path
-        self._connection = sqlite3.connect(path if writable else f"{path.resolve().as_uri()}?mode=ro", uri=not writable)
+        self.path, self._writable = path, writable
+        self._connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode={'rw' if writable else 'ro'}", uri=True)
         try:
             self._check()
+            if writable:
+                with self._transaction():
+                    self._connection.execute("PRAGMA journal_mode=WAL")
         except RequestError:
             self._connection.close()
             raise
@@ -90,29 +93,40 @@ class Store:
     @classmethod
     def create(cls, path: Path, meta: dict[str, Any]) -> Store:
         """A new results file with its tables and `meta` (JSON values), complete or not there at all."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(path)
-        with connection:
-            connection.executescript(f"PRAGMA journal_mode=WAL; BEGIN; {_TABLES} PRAGMA application_id={_APPLICATION_ID};"
-                                     f"PRAGMA user_version={SCHEMA_VERSION}; COMMIT;")
-            connection.executemany("INSERT INTO meta VALUES (?, ?)", [(k, _dump(v)) for k, v in meta.items()])
-        connection.close()
+        if path.exists():
+            raise RequestError(f"{path}: must not be there yet; go on with it or choose another --out")
+        unborn = path.with_name(path.name + ".partial")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            unborn.unlink(missing_ok=True)  # left by a run that was killed right here
+            with closing(sqlite3.connect(unborn)) as connection, connection:
+                connection.executescript(f"PRAGMA journal_mode=MEMORY; {_TABLES} PRAGMA application_id={_APPLICATION_ID};"
+                                         f"PRAGMA user_version={SCHEMA_VERSION};")
+                connection.executemany("INSERT INTO meta VALUES (?, ?)", [(k, _dump(v)) for k, v in meta.items()])
+            unborn.rename(path)
+        except (OSError, sqlite3.OperationalError) as error:
+            raise RequestError(f"{path}: cannot be written ({error}); choose another --out") from error
         return cls(path, writable=True)
 
     def close(self) -> None:
+        """Close the file; one that was written is a single file again, readable where nothing can be written."""
+        if self._writable:
+            self._writable = False  # closing twice does no harm
+            with suppress(sqlite3.OperationalError):  # somebody reads it right now: it stays as it is
+                self._connection.execute("PRAGMA journal_mode=DELETE")
         self._connection.close()
 
     def meta(self) -> dict[str, Any]:
         """What describes the run: question, scenario, provenance, chain, assumptions."""
-        return {key: json.loads(value) for key, value in self._connection.execute("SELECT key, value FROM meta")}
+        return {key: json.loads(value) for key, value in self._rows("SELECT key, value FROM meta")}
 
     def set_meta(self, key: str, value: Any) -> None:
-        with self._connection:
+        with self._transaction():
             self._connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, _dump(value)))
 
     def set_plan(self, points: Iterable[Point], resolved: dict[str, dict[str, Any]], curves: Iterable[Curve]) -> None:
         """Replace the plan: which arm is which task at which sweep point. Trials of tasks that leave the plan stay on file."""
-        with self._connection:
+        with self._transaction():
             self._connection.execute("DELETE FROM points")
             self._connection.execute("DELETE FROM curves")
             tasks = [(task_id, _dump(one)) for task_id, one in resolved.items()]
@@ -132,36 +146,34 @@ class Store:
 
     def done(self) -> set[tuple[str, int, int]]:
         """The addresses (task_id, item, replicate) on file."""
-        return set(self._connection.execute("SELECT task_id, item, replicate FROM trials"))
+        return set(self._rows("SELECT task_id, item, replicate FROM trials"))
 
     def points(self) -> list[Point]:
         """The plan, ordered by arm, then by sweep point."""
-        rows = self._connection.execute("SELECT arm_index, point_index, arm, sweep, task_id FROM points "
-                                        "ORDER BY arm_index, point_index")
+        rows = self._rows("SELECT arm_index, point_index, arm, sweep, task_id FROM points ORDER BY arm_index, point_index")
         return [Point(a, p, arm, json.loads(sweep), task) for a, p, arm, sweep, task in rows]
 
     def resolved(self, task_id: str) -> dict[str, Any]:
         """The resolved task: every component with all its fields, revisions and digests."""
-        (text,) = self._connection.execute("SELECT resolved FROM tasks WHERE task_id = ?", (task_id,)).fetchone()
+        ((text,),) = self._rows("SELECT resolved FROM tasks WHERE task_id = ?", task_id)
         return json.loads(text)
 
     def trials(self, task_id: str) -> Iterator[Trial]:
         """The trials of one task, ordered by item, then replicate."""
-        rows = self._connection.execute("SELECT item, replicate, metrics, reasons, ledger, seconds FROM trials "
-                                        "WHERE task_id = ? ORDER BY item, replicate", (task_id,))
+        rows = self._rows("SELECT item, replicate, metrics, reasons, ledger, seconds FROM trials "
+                          "WHERE task_id = ? ORDER BY item, replicate", task_id)
         for item, replicate, metrics, reasons, ledger, seconds in rows:
             pairs = {name: (pair[0], pair[1]) for name, pair in json.loads(metrics).items()}
             yield Trial(task_id, item, replicate, pairs, json.loads(reasons), json.loads(ledger), seconds)
 
     def samples(self, task_id: str) -> list[tuple[int, dict[str, Any]]]:
         """(item, sample) of one task, ordered by item."""
-        rows = self._connection.execute("SELECT item, sample FROM samples WHERE task_id = ? ORDER BY item", (task_id,))
+        rows = self._rows("SELECT item, sample FROM samples WHERE task_id = ? ORDER BY item", task_id)
         return [(item, json.loads(sample)) for item, sample in rows]
 
     def curves(self) -> list[Curve]:
         """Closed forms and bounds, ordered by label, metric and sweep point."""
-        rows = self._connection.execute("SELECT point_index, label, metric, value, source FROM curves "
-                                        "ORDER BY label, metric, point_index")
+        rows = self._rows("SELECT point_index, label, metric, value, source FROM curves ORDER BY label, metric, point_index")
         return [Curve(*row) for row in rows]
 
     def _add_one(self, trial: Trial) -> None:
@@ -172,8 +184,15 @@ class Store:
         if known is None:
             self._connection.execute("INSERT INTO trials VALUES (?, ?, ?, ?, ?, ?, ?)", (*address, *numbers, trial.seconds))
         elif known != numbers:
+            before, now = next(pair for pair in zip(known, numbers, strict=True) if pair[0] != pair[1])
             raise StoreConflict(f"{self.path}: task {trial.task_id[:12]}, item {trial.item}, replicate {trial.replicate} has "
-                                f"{known[0]} on file and {numbers[0]} now; two versions of code or machine met: use another --out")
+                                f"{before} on file and {now} now; two versions of code or machine met: use another --out")
+
+    def _rows(self, query: str, *arguments: Any) -> Iterator[Any]:
+        try:
+            yield from self._connection.execute(query, arguments)
+        except sqlite3.DatabaseError as error:
+            raise RequestError(f"{self.path}: cannot be read ({error}); restore it or choose another --out") from error
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -187,6 +206,7 @@ class Store:
         try:
             (application,) = self._connection.execute("PRAGMA application_id").fetchone()
             (version,) = self._connection.execute("PRAGMA user_version").fetchone()
+            (verdict,) = self._connection.execute("PRAGMA quick_check(1)").fetchone()
         except sqlite3.DatabaseError as error:
             raise RequestError(f"{self.path}: not a results file ({error}); choose another --out") from error
         if application != _APPLICATION_ID:
@@ -194,7 +214,9 @@ class Store:
         if version != SCHEMA_VERSION:
             raise RequestError(f"{self.path}: results schema {version}, this version reads {SCHEMA_VERSION}; "
                                "use the version that wrote it")
+        if verdict != "ok":
+            raise RequestError(f"{self.path}: damaged ({' '.join(verdict.split())}); restore it or choose another --out")
 
 
 def _dump(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    return json.dumps(value, sort_keys=True, allow_nan=False)  # ASCII: names of files may hold what is no UTF-8

@@ -31,7 +31,8 @@ def tokens(**changes: Any) -> Tokens:
 
 def packets(**changes: Any) -> Packets:
     """Two packets of a three-token item of one bit a token; the second is the shorter one."""
-    fields = {"bits": [[1, 0], [1, 0]], "num_bits": [2, 1], "order": [2, 0, 1], "bounds": [0, 2, 3], "header": [[0, 2, 2], [1, 1, 1]]}
+    fields = {"bits": [[1, 0], [1, 0]], "num_bits": [2, 1], "order": [2, 0, 1], "bounds": [0, 2, 3],
+              "header": [[0, 2, 2], [1, 1, 1]]}
     given = {name: np.array(value) for name, value in fields.items()}
     return Packets(**given | {"bits": given["bits"].astype(np.uint8)} | changes)
 
