@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from itertools import takewhile
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 from pydantic import Field, SerializeAsAny, field_validator
@@ -13,8 +13,10 @@ from pydantic import Field, SerializeAsAny, field_validator
 from channel_sim.checks import require
 from channel_sim.stages import Coder
 from channel_sim.types import Evidence, Packets, Preamble, Reception, Tokens, bits_for, bits_to_tokens, token_bits
-from sources.entropy import Lane, Payload, Run, decode_lanes, fill_packet
+from sources.entropy import Lane, Run, decode_lanes, encode_run, settled_counts
 from sources.models.model import CausalModel
+
+_ENDLESS = 1 << 31  # more packets than any item has
 
 
 class FixedLength(Coder):
@@ -104,17 +106,18 @@ class FixedLength(Coder):
 class Entropy(Coder):
     """Range coding under a model's integer tables, cut into packets of at most `packet_bits`, as many tokens in each as fit.
 
-        tokens ─▶ model's table of the next token, given the context ─▶ range coder, one stream a packet ─▶ packets
+        tokens ─▶ model's table of the next token, given the context ─▶ range coder, one stream a run ─▶ cut into packets
 
-    `context` is the dial between efficiency and resilience: what the model may look back on within a packet.
-    independent: the packet's own tokens; it is decodable by itself
-    chained:     all tokens before; it needs all packets before it
-    restart:k:   the tokens since packet k·j; it needs those packets, and a loss does no harm past them
+    `context` is the dial between efficiency and resilience: how many packets a run of model and coder lasts.
+    independent: one; each packet is decodable by itself
+    chained:     all; a packet needs all before it
+    restart:k:   k; a packet needs those before it in its run, and a loss does no harm past the run
 
-    A packet's length is not told: a range decoder reads zeros past its end. The header tells the sequence number, the first token
-    and the count, since losses hide how many tokens went before; one packet alone needs no header.
-    A packet is dropped if a bit of it is unknown, its CRC has failed, or it is seen to be none that this coder makes. Where bits
-    are soft and no CRC checks them, the more probable ones are taken; wrong tokens that come of it pass for known.
+    A packet carries the tokens that are settled once it is there. Lengths are not told: a range decoder reads zeros past the end.
+    The header tells the sequence number, the first token and the count, since losses hide how many tokens went before; nobody
+    reads it, and header_bits = 0 will do, where there is one run alone (chained, or one packet) and the slot tells the rest.
+    A packet is dropped if a bit of it is unknown, its CRC has failed, or its run is seen to be none that this coder makes. Where
+    bits are soft and no CRC checks them, the more probable ones are taken; wrong tokens that come of it pass for known.
     """
 
     revision: ClassVar[int] = 1
@@ -145,48 +148,85 @@ class Entropy(Coder):
         model = self._model()
         require(model.vocab_size == tokens.vocab_size,
                 f"model must know the vocabulary of {tokens.vocab_size} tokens, got one of {model.vocab_size}: name one that fits")
-        filled: list[tuple[np.ndarray, int, float]] = []
-        first = 0
+        runs, first = [], 0
         while first < tokens.values.size:
-            if len(filled) % self._packets_per_run == 0:
-                run = Run(model, tokens.values[first:])
-            filled.append(fill_packet(run, self.packet_bits))
-            first += filled[-1][1]
-        packets = self._packets(filled)
+            runs.append(self._encode_run(model, tokens.values[first:]))
+            first += sum(runs[-1].counts)
+        packets = self._packets(runs)
         self._check_header(packets.num_packets, tokens.values.size)
         return packets, Preamble(tokens.values.size, packets.num_packets, tokens.grid)
 
-    def _packets(self, filled: Sequence[tuple[np.ndarray, int, float]]) -> Packets:
-        numbers = np.arange(len(filled))
-        counts = np.array([count for _, count, _ in filled], np.int64)
+    def _encode_run(self, model: CausalModel, values: np.ndarray) -> _CodedRun:
+        """As much of `values` as one run holds."""
+        endless = self._packets_per_run == _ENDLESS
+        most_bits = None if self.packet_bits is None or endless else self.packet_bits * self._packets_per_run
+        stream, count, ideal_bits = encode_run(Run(model, values), most_bits)
+        require(count > 0, f"packet_bits must hold the dearest token of the model, got {self.packet_bits}: raise it, 24 always do")
+        width = self.packet_bits or stream.size
+        # another run follows: then this one has all its packets, be it that zeros at its end need no bits
+        num_packets = self._packets_per_run if count < values.size else -(-stream.size // max(width, 1))
+        ends = [width * packet for packet in range(1, num_packets)]
+        counts = settled_counts(Run(model, values[:count]), stream, ends) if ends else []
+        # at least a bit a packet: what never goes on the air could not be lost
+        pieces = [piece if piece.size else np.zeros(1, np.uint8) for piece in np.split(stream, ends)]
+        return _CodedRun(pieces, np.diff([0, *counts, count]).tolist(), ideal_bits)
+
+    def _packets(self, runs: Sequence[_CodedRun]) -> Packets:
+        pieces = [piece for run in runs for piece in run.pieces]
+        numbers = np.arange(len(pieces))
+        counts = np.array([count for run in runs for count in run.counts], np.int64)
         bounds = np.concatenate([[0], np.cumsum(counts)])
-        num_bits = np.array([bits.size for bits, _, _ in filled], np.int64)
-        rows = np.zeros((len(filled), num_bits.max(initial=0)), np.uint8)
-        for row, (bits, _, _) in zip(rows, filled, strict=True):
-            row[:bits.size] = bits
+        num_bits = np.array([piece.size for piece in pieces], np.int64)
+        bits = np.zeros((len(pieces), num_bits.max(initial=0)), np.uint8)
+        for row, piece in zip(bits, pieces, strict=True):
+            row[:piece.size] = piece
         return Packets(
-            bits=rows,
+            bits=bits,
             num_bits=num_bits,
             order=np.arange(bounds[-1]),
             bounds=bounds,
             header=np.stack([numbers, bounds[:-1], counts], axis=1),
             header_bits=self.header_bits,
             context=np.stack([numbers - numbers % self._packets_per_run, numbers], axis=1),
-            ideal_bits=sum(ideal_bits for _, _, ideal_bits in filled),
+            ideal_bits=sum(run.ideal_bits for run in runs),
         )
 
     def _lanes(self, reception: Reception, preamble: Preamble) -> list[Lane]:
-        """What can be decoded: from each restart on, the packets up to the first that is missing."""
-        payloads = _payloads(reception, preamble)
-        runs = [payloads[start:start + self._packets_per_run] for start in range(0, len(payloads), self._packets_per_run)]
-        usable = [[payload for payload in takewhile(bool, run) if payload] for run in runs]
-        return [Lane(run) for run in usable if run]
+        """What can be decoded: each run up to the first packet that is missing."""
+        claims = self._claims(reception, preamble)
+        lanes = []
+        for start in range(0, len(claims), self._packets_per_run):
+            run = claims[start:start + self._packets_per_run]
+            usable = [claim for claim in takewhile(lambda claim: claim is not None, run) if claim is not None]
+            if usable:
+                rows = reception.hard_bits[start:start + len(usable)]
+                if len(run) > 1:
+                    rows = _widened(rows, self.packet_bits or 0)
+                positions = range(usable[0].start, usable[-1].stop)
+                lanes.append(Lane(rows.ravel(), positions, complete=len(usable) == len(run)))
+        return lanes
+
+    def _claims(self, reception: Reception, preamble: Preamble) -> list[range | None]:
+        """The token positions that each slot brings, by its header; None = lost, damaged, or a header that can't be true there."""
+        decided = reception.crc_checked | np.all(reception.llr != 0, axis=1)
+        intact = (~reception.lost & reception.crc_ok & decided).tolist()
+        if self._is_one_run(preamble.num_packets):
+            return [range(preamble.num_tokens) if arrived else None for arrived in intact]
+        claims: list[range | None] = []
+        end = 0
+        for slot, (sequence, first, count) in enumerate(reception.header.tolist()):
+            follows = first >= end if slot and claims[-1] is None else first == end
+            sound = sequence == slot and follows and 0 <= count <= preamble.num_tokens - first
+            claims.append(range(first, first + count) if intact[slot] and sound else None)
+            end = first + count if claims[-1] is not None else end
+        return claims
 
     def _evidence(self, lanes: Sequence[Lane], preamble: Preamble) -> Evidence:
         known, values = np.zeros(preamble.num_tokens, bool), np.zeros(preamble.num_tokens, np.int32)
-        for first, tokens in (packet for lane in lanes for packet in lane.decoded):
-            known[first:first + len(tokens)] = True
-            values[first:first + len(tokens)] = tokens
+        for lane in lanes:
+            decoded = lane.positions[:len(lane.tokens)]
+            known[decoded.start:decoded.stop] = True
+            values[decoded.start:decoded.stop] = lane.tokens
         return Evidence(known, values, self._model().vocab_size, preamble.grid)
 
     def _model(self) -> CausalModel:
@@ -196,13 +236,15 @@ class Entropy(Coder):
 
     @property
     def _packets_per_run(self) -> int:
-        """How many packets share one run of the model."""
-        endless = 1 << 31  # no item has that many packets
-        return {"independent": 1, "chained": endless}.get(self.context) or int(self.context.removeprefix("restart:"))
+        return {"independent": 1, "chained": _ENDLESS}.get(self.context) or int(self.context.removeprefix("restart:"))
+
+    def _is_one_run(self, num_packets: int) -> bool:
+        """Slots and preamble say all that a header would."""
+        return num_packets <= 1 or self.context == "chained"
 
     def _check_header(self, num_packets: int, num_tokens: int) -> None:
-        if num_packets < 2:
-            return  # the preamble has said it all
+        if self._is_one_run(num_packets):
+            return
         sequence, position = (num_packets - 1).bit_length(), (num_tokens - 1).bit_length()
         needed = sequence + 2 * position
         require(self.header_bits >= needed,
@@ -210,20 +252,12 @@ class Entropy(Coder):
                 f"{num_tokens} tokens in {num_packets} packets, got {self.header_bits}: raise it, or send shorter items")
 
 
-def _payloads(reception: Reception, preamble: Preamble) -> list[Payload | None]:
-    """What each slot brought; None = lost, damaged, or with a header that can't be true of this slot."""
-    decided = reception.crc_checked | np.all(reception.llr != 0, axis=1)
-    intact = ~reception.lost & reception.crc_ok & decided
-    alone = preamble.num_packets == 1
-    headers = [[0, 0, preamble.num_tokens]] if alone else reception.header.tolist()
-    payloads: list[Payload | None] = []
-    end = 0
-    for slot, (sequence, first, count) in enumerate(headers):
-        follows = first >= end if slot and payloads[-1] is None else first == end
-        sound = sequence == slot and follows and 1 <= count <= preamble.num_tokens - first
-        payloads.append(Payload(reception.hard_bits[slot], first, count) if intact[slot] and sound else None)
-        end = first + count if payloads[-1] else end
-    return payloads
+class _CodedRun(NamedTuple):
+    """A run of model and coder, cut into packets: the bits and the number of tokens of each."""
+
+    pieces: list[np.ndarray]
+    counts: list[int]
+    ideal_bits: float
 
 
 def _cells(bounds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -235,7 +269,12 @@ def _cells(bounds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _words(bits: np.ndarray, bounds: np.ndarray, width: int) -> np.ndarray:
     """[n, width]: each token's code word, in sending order, out of packets [num_packets, any]; 0 where a row is too short."""
     num_packets, longest = bounds.size - 1, int(np.diff(bounds).max(initial=0))
-    cells = np.zeros((num_packets, longest * width), bits.dtype)
-    shared = min(bits.shape[1], longest * width)
-    cells[:, :shared] = bits[:, :shared]
-    return cells.reshape(num_packets, longest, width)[_cells(bounds)]
+    return _widened(bits, longest * width).reshape(num_packets, longest, width)[_cells(bounds)]
+
+
+def _widened(rows: np.ndarray, width: int) -> np.ndarray:
+    """[len(rows), width]: cut, or filled with 0."""
+    widened = np.zeros((len(rows), width), rows.dtype)
+    shared = min(rows.shape[1], width)
+    widened[:, :shared] = rows[:, :shared]
+    return widened

@@ -1,4 +1,4 @@
-"""Range coding of tokens under integer tables: what a packet of the entropy coder is made of.
+"""Range coding of tokens under integer tables: the streams that packets of the entropy coder are cut from.
 
 The coding itself is constriction's: 24-bit probabilities, a 64-bit state, 32-bit words. Here the words are cut to the bits that
 need sending, and a model is run in step with the coder: over known tokens in blocks, over unknown ones in parallel lanes.
@@ -11,13 +11,11 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import constriction
 import numpy as np
 
-from channel_sim.checks import require
 from sources.models.model import CausalModel
 
 PRECISION_BITS = 24
@@ -54,9 +52,9 @@ def seal(encoder: Any) -> np.ndarray:
     return _to_bits(last >> zeros, unit - zeros)
 
 
-def unseal(bits: np.ndarray) -> Any:
-    """A range decoder that reads `bits` and then zeros."""
-    words = np.packbits(np.concatenate([bits, np.zeros(-bits.size % 32, np.uint8)])).view(">u4")
+def unseal(bits: np.ndarray, tail: int = 0) -> Any:
+    """A range decoder that reads `bits` and then zeros, or (tail = 1) ones for as long as any of `bits` is in its 64-bit state."""
+    words = np.packbits(np.concatenate([bits, np.full(96 + -bits.size % 32, tail, np.uint8)])).view(">u4")
     return _queue.RangeDecoder(words.astype(np.uint32))
 
 
@@ -92,24 +90,50 @@ class Run:
         return ideal_bits
 
 
-def fill_packet(run: Run, packet_bits: int | None) -> tuple[np.ndarray, int, float]:
-    """(bits, token count, ideal bits) of one packet: as many tokens as certainly fit `packet_bits`, or all (None)."""
+def encode_run(run: Run, most_bits: int | None) -> tuple[np.ndarray, int, float]:
+    """(stream, token count, ideal bits): as many tokens as certainly fit `most_bits`, or all of the run (None)."""
     encoder, count, ideal_bits = _queue.RangeEncoder(), 0, 0.0
     while at_hand := run.look():
         longer = _extended(encoder, run, at_hand)
-        whole = _fits(longer, packet_bits)
+        whole = _fits(longer, most_bits)
         if not whole:
             # intervals nest, so what does not fit never fits again with more tokens
-            at_hand = bisect_left(range(1, at_hand), True, key=lambda more: not _fits(_extended(encoder, run, more), packet_bits))
+            at_hand = bisect_left(range(1, at_hand), True, key=lambda more: not _fits(_extended(encoder, run, more), most_bits))
             longer = _extended(encoder, run, at_hand)
         encoder, count, ideal_bits = longer, count + at_hand, ideal_bits + run.take(at_hand)
         if not whole:
             break
-    require(not run.look() or count > 0,
-            f"packet_bits must hold the dearest token of the model, got {packet_bits}: raise it, 24 always do")
-    sealed = seal(encoder)
-    # at least a bit: what never goes on the air could not be lost
-    return sealed if sealed.size else np.zeros(1, np.uint8), count, ideal_bits
+    return seal(encoder), count, ideal_bits
+
+
+def settled_counts(run: Run, stream: np.ndarray, ends: Sequence[int]) -> list[int]:
+    """How many tokens of the run are settled by the first `end` bits of the stream, for each of the rising `ends`.
+
+    A token is settled if it is decoded alike whatever comes after those bits, that is with only zeros and with only ones.
+    """
+    encoder, settled, counts = _queue.RangeEncoder(), 0, []
+    for end in ends:
+        num_words, state = encoder.pos()
+        known = np.zeros(end - 32 * num_words, np.uint8)
+        known[:max(0, stream.size - 32 * num_words)] = stream[32 * num_words:end]
+        decoders = [unseal(known, tail) for tail in (0, 1)]
+        for decoder in decoders:
+            decoder.seek(0, state)
+        while run.look() and _agreed(decoders, run.weights[:1]) is not None:
+            encoder.encode(run.values[:1], _TABLE, run.weights[:1])
+            run.take(1)
+            settled += 1
+        counts.append(settled)
+    return counts
+
+
+def _agreed(decoders: Sequence[Any], weights: np.ndarray) -> np.ndarray | None:
+    """int32 [1]: the next token, if all decoders find the same."""
+    try:
+        first, *others = [decoder.decode(_TABLE, weights) for decoder in decoders]
+    except AssertionError:  # constriction's word for data that no encoder makes
+        return None
+    return first if all(other[0] == first[0] for other in others) else None
 
 
 def _extended(encoder: Any, run: Run, num_tokens: int) -> Any:
@@ -119,71 +143,56 @@ def _extended(encoder: Any, run: Run, num_tokens: int) -> Any:
     return longer
 
 
-def _fits(encoder: Any, packet_bits: int | None) -> bool:
-    if packet_bits is None:
+def _fits(encoder: Any, most_bits: int | None) -> bool:
+    if most_bits is None:
         return True
     num_words, (_, width) = encoder.pos()
-    # an interval of at least 2^-packet_bits holds a number of packet_bits bits, wherever it lies
-    return bool(width >> max(0, 32 * num_words + 64 - packet_bits))
-
-
-@dataclass(frozen=True, eq=False)
-class Payload:
-    """A packet that arrived: its bits, any number of zeros after them, and the `count` tokens from `first` on that it claims."""
-
-    bits: np.ndarray
-    first: int
-    count: int
+    # an interval of at least 2^-most_bits holds a number of most_bits bits, wherever it lies
+    return bool(width >> max(0, 32 * num_words + 64 - most_bits))
 
 
 class Lane:
-    """Packets that follow one another, decoded token by token under the tables of one run of the model.
+    """A stream, or the beginning of one, decoded token by token under the tables of one run of the model.
 
-    A packet that no encoder would have sent ends the lane: what it and the packets after it hold stays unknown. That is seen where
-    constriction meets a number outside every interval, or where sealing the decoded tokens again gives other bits.
+    stream:    uint8, and any number of zeros after it, if it is `complete`
+    positions: where the tokens go; all of them if it is complete, at most those if it is not
+
+    A beginning is decoded as far as it settles tokens. A complete stream that no encoder would have made is given up, all of it:
+    that is seen where constriction meets a number outside every interval, or where sealing the tokens again gives other bits.
     """
 
-    def __init__(self, payloads: Sequence[Payload]) -> None:
-        self._waiting = list(payloads)[::-1]
-        self.num_tokens = sum(payload.count for payload in payloads)
-        self.decoded: list[tuple[int, list[int]]] = []  # (first position, tokens) of each packet
-        self.done = False
-        self._open()
+    def __init__(self, stream: np.ndarray, positions: range, *, complete: bool) -> None:
+        self._stream, self._complete, self.positions = stream, complete, positions
+        self._decoders = [unseal(stream, tail) for tail in ((0,) if complete else (0, 1))]
+        self._again = _queue.RangeEncoder()
+        self.tokens: list[int] = []
+        self.done = not positions
 
     def step(self, weights: np.ndarray) -> int:
         """Decode one token under `weights` float64 [1, vocab_size]; 0 once the lane is done."""
         if self.done:
             return 0
-        try:
-            symbols = self._decoder.decode(_TABLE, weights)
-        except AssertionError:  # constriction's word for data that no encoder makes
-            self.done = True
+        token = _agreed(self._decoders, weights)
+        if token is None:
+            self._finish(sound=not self._complete)
             return 0
-        self._again.encode(symbols, _TABLE, weights)
-        token = int(symbols[0])
-        self._tokens.append(token)
-        if len(self._tokens) == self._payload.count:
-            self._close()
-        return token
+        self.tokens.append(int(token[0]))
+        if self._complete:
+            self._again.encode(token, _TABLE, weights)
+        if len(self.tokens) == len(self.positions):
+            self._finish(sound=not self._complete or np.array_equal(seal(self._again), np.trim_zeros(self._stream, "b")))
+        return int(token[0])
 
-    def _open(self) -> None:
-        self.done = not self._waiting
-        if not self.done:
-            self._payload = self._waiting.pop()
-            self._decoder, self._again = unseal(self._payload.bits), _queue.RangeEncoder()
-            self._tokens: list[int] = []
-
-    def _close(self) -> None:
-        self.done = not np.array_equal(seal(self._again), np.trim_zeros(self._payload.bits, "b"))
-        if not self.done:
-            self.decoded.append((self._payload.first, self._tokens))
-            self._open()
+    def _finish(self, *, sound: bool) -> None:
+        self.done = True
+        if not sound:
+            self.tokens.clear()
 
 
 def decode_lanes(model: CausalModel, lanes: Sequence[Lane]) -> None:
     """Run the lanes to their ends, in parallel."""
     # lanes of like length together: a lane that is done still costs a row of every table
-    waiting = sorted(lanes, key=lambda lane: lane.num_tokens)
+    waiting = sorted(lanes, key=lambda lane: len(lane.positions))
     for first in range(0, len(waiting), _LANES):
         _decode_together(model, waiting[first:first + _LANES])
 

@@ -43,9 +43,9 @@ class ExactMarkov(FiniteContextModel):
 
 @lru_cache(maxsize=64)
 def _tables(flip_probability: float, alphabet_size: int, frequency_bits: int) -> np.ndarray:
-    """int64 [alphabet_size + 1, alphabet_size]: the table after each symbol; the last row, index -1, is that of the first symbol."""
+    """int64 [alphabet_size + 1, alphabet_size]: the table after each symbol; the last row, -1, is the first symbol's."""
     total = 1 << frequency_bits
-    # one rounding, of a product that is exact in binary; everything after it is integer
+    # one rounding, of a product with a power of two, which is exact; everything after it is integer
     moving = min(max(round(flip_probability * total), alphabet_size - 1), total - 1)
     tables = np.empty((alphabet_size + 1, alphabet_size), np.int64)
     for symbol in range(alphabet_size):
