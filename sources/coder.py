@@ -236,6 +236,7 @@ class Entropy(Coder):
 
     @property
     def _packets_per_run(self) -> int:
+        """At most: the last run may end sooner."""
         return {"independent": 1, "chained": _ENDLESS}.get(self.context) or int(self.context.removeprefix("restart:"))
 
     def _is_one_run(self, num_packets: int) -> bool:
@@ -245,7 +246,7 @@ class Entropy(Coder):
     def _check_header(self, num_packets: int, num_tokens: int) -> None:
         if self._is_one_run(num_packets):
             return
-        sequence, position = (num_packets - 1).bit_length(), (num_tokens - 1).bit_length()
+        sequence, position = (num_packets - 1).bit_length(), num_tokens.bit_length()
         needed = sequence + 2 * position
         require(self.header_bits >= needed,
                 f"header_bits must be >= {needed} to hold sequence number ({sequence}), first token and count ({position} each) of "
