@@ -34,17 +34,20 @@ class ExactMarkovDecoder(Decoder):
     def restore(self, evidence: Sequence[Evidence], keys: Sequence[Key]) -> list[Reconstruction]:
         return [self._restore(one) for one in evidence]
 
+    def _flip_probability(self, evidence: Evidence) -> float:
+        return given(self, "flip_probability")
+
     @property
     def _observation_error(self) -> float:
         return 0.0
 
     def _restore(self, evidence: Evidence) -> Reconstruction:
-        flip_probability, observation_error = given(self, "flip_probability"), self._observation_error
+        flip_probability = self._flip_probability(evidence)
         if evidence.vocab_size != 2:
             raise ValueError(f"an exact decoder restores binary symbols, got a vocabulary of {evidence.vocab_size}; "
                              "use tokenizer symbols with alphabet_size = 2, or another decoder")
         table = evidence.log_likelihood(np.arange(evidence.num_tokens))
-        posterior = chain_posterior(table, flip_probability=flip_probability, observation_error=observation_error,
+        posterior = chain_posterior(table, flip_probability=flip_probability, observation_error=self._observation_error,
                                     causal=self.causal)
         unknown = ~evidence.known
         values = np.where(unknown, np.argmax(posterior, axis=1), evidence.values).astype(np.int32)

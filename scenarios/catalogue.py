@@ -13,7 +13,7 @@ from channel_sim import bits, link, losses, protection
 from channel_sim.checks import RequestError
 from channel_sim.stages import Component
 from channel_sim.trial import Receiver
-from decoders import exact_markov, most_frequent, ngram, none, repeat_last
+from decoders import exact_markov, fitted_markov, most_frequent, ngram, none, repeat_last
 from sources import coder, synthetic, text, tokenizers
 from sources.models import markov, uniform
 from sources.models import ngram as ngram_model
@@ -57,7 +57,8 @@ CATALOGUE: Mapping[str, Mapping[str, type[Component]]] = MappingProxyType({
         "most_frequent": most_frequent.MostFrequent,
         "repeat_last": repeat_last.RepeatLast,
         "exact_markov": exact_markov.ExactMarkovDecoder,
-        "exact_hidden_markov": exact_markov.ExactHiddenMarkovDecoder,
+        "exact_hidden_markov": exact_markov.ExactHiddenMarkov,
+        "fitted_markov": fitted_markov.FittedMarkov,
         "ngram": ngram.NGramRestorer,
     },
     "receivers": {

@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return 0
     except KeyboardInterrupt:
-        print("channel-sim: interrupted; finished blocks are kept, run the same command to go on", file=sys.stderr)
+        print("channel-sim: interrupted; finished blocks are kept; run the same command to go on", file=sys.stderr)
         return 1
 
 
@@ -59,11 +59,9 @@ def _run(options: argparse.Namespace) -> int:
     out = options.out or Path("results") / scenario.name
     runner.plan(scenario, set())  # refuses what cannot be run before anything is written
     store = runner.open_store(scenario, out, options.command_line)
-    try:
-        with Progress(scenario.name) as progress:
-            runner.execute(scenario, store, workers=options.workers, progress=progress)
-    finally:
-        _write_results(store, out)
+    with Progress(scenario.name) as progress:
+        runner.execute(scenario, store, workers=options.workers, progress=progress)
+    _write_results(store, out)
     print(f"report: {out / 'report.html'}")
     return 0
 

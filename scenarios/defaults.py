@@ -18,6 +18,8 @@ def fill(stage: str, table: dict[str, Any], built: Mapping[str, Component], wher
     if table.get("name") not in catalogue.CATALOGUE[kind]:
         return table  # named in the error of `build`
     fields = catalogue.CATALOGUE[kind][table["name"]].model_fields
+    if "vocab_size" in fields and "tokenizer" in built:
+        table.setdefault("vocab_size", built["tokenizer"].vocab_size)  # type: ignore[attr-defined]
     if "model" in fields:
         model = table.get("model") or (_fitting_model(built, where) if stage == "coder" else None)
         if model is not None:
@@ -65,8 +67,9 @@ def _from_source(table: dict[str, Any], fields: Mapping[str, Any], built: Mappin
     for key, field in fields.items():
         if key in table or field.is_required() or field.default is not None:
             continue
-        if not hasattr(built["source"], key):
-            raise RequestError(f"{where}.{key}: {table['name']} reads it from the source, but source "
-                               f"{catalogue.name_of(built['source'])} has none; give it, or choose another decoder")
+        law = set(type(built["source"]).model_fields) - {"num_symbols"}
+        if key not in law or law - fields.keys():
+            raise RequestError(f"{where}.{key}: {table['name']} reads it from a source of its own law, which source "
+                               f"{catalogue.name_of(built['source'])} is not; give it, or choose another name")
         table[key] = getattr(built["source"], key)
     return table

@@ -19,7 +19,7 @@ def sample(outcome: Outcome) -> dict[str, Any]:
         "original": _characters(outcome.sent.tokens.values, vocab_size),
         "restored": _characters(outcome.received.reconstruction.values, vocab_size),
         "origin": _runs(outcome.received.reconstruction.origin),
-        "lost_packets": "".join("01"[lost] for lost in outcome.delivery.reception.lost),
+        "lost_packets": "".join("1" if lost else "0" for lost in outcome.delivery.reception.lost),
     }
 
 

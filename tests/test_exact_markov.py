@@ -8,6 +8,7 @@ import pytest
 from channel_sim.keys import Key
 from channel_sim.types import Evidence, Origin
 from decoders.exact_markov import ExactHiddenMarkov, ExactMarkovDecoder, chain_posterior
+from decoders.fitted_markov import FittedMarkov
 from decoders.most_frequent import MostFrequent
 from sources.synthetic import Markov
 from tests.laws import assert_rate
@@ -179,3 +180,13 @@ def test_other_alphabets_are_refused():
     """Catches bytes sent through the binary chain."""
     with pytest.raises(ValueError, match="vocabulary of 256; use tokenizer symbols"):
         ExactMarkovDecoder(flip_probability=0.1).restore([Evidence(np.zeros(2, bool), np.zeros(2, np.int32), 256)], [Key(1)])
+
+
+def test_a_fitted_prior_reaches_the_exact_one_on_long_items():
+    """Catches an estimate of the flip probability that is taken over pairs of which one is missing."""
+    symbols = Markov(flip_probability=0.1, num_symbols=50_000).items([0], [Key(77)])[0].content.astype(np.int32)
+    known = Key(78).uniform(symbols.size) < 0.5
+    evidence = Evidence(known, np.where(known, symbols, 0), 2)
+    fitted, exact = (one.restore([evidence], [Key(0)])[0] for one in (FittedMarkov(), ExactMarkovDecoder(flip_probability=0.1)))
+    assert np.mean(fitted.values == exact.values) > 0.999
+    assert np.abs(fitted.confidence - exact.confidence).max() < 0.02

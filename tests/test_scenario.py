@@ -43,9 +43,9 @@ def test_exact_components_read_the_source():
 
 def test_exact_components_refuse_a_source_without_their_parameter():
     """Catches a silent default where the source cannot tell."""
-    tables = TABLES | {"source": {"name": "bernoulli"}}
-    with pytest.raises(RequestError, match="flip_probability.*bernoulli has none"):
-        load(tables)
+    for source in ("bernoulli", "hidden_markov"):
+        with pytest.raises(RequestError, match=f"flip_probability: exact_markov reads it.*source {source} is not"):
+            load(TABLES | {"source": {"name": source}})
 
 
 def test_symbols_get_the_symbols_tokenizer():
