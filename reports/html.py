@@ -99,7 +99,7 @@ def _parameters(part: Mapping[str, Any], sweep: Mapping[str, Any]) -> tuple[tupl
 
 
 def _parameter(value: Any) -> str:
-    """A nested component as name(key=value)."""
+    """A value as written; a nested component as name(key=value)."""
     if isinstance(value, dict) and "name" in value:
         shown = {key: one for key, one in value.items() if key not in ("name", "revision", "digests") and one is not None}
         inside = ", ".join(f"{key}={value_text(one)}" for key, one in shown.items())
@@ -108,10 +108,11 @@ def _parameter(value: Any) -> str:
 
 
 def _figure(summary: Summary, metric: str, folder: Path) -> dict[str, Any]:
+    curves = {one.label: one.source for one in summary.curves if one.metric == metric}
     return {"metric": metric, "svg": _inline((folder / f"{metric}.svg").read_text(encoding="utf-8"), metric),
             "missing": [arm for arm in summary.arms if not any(row.estimate(metric) for row in summary.of(arm))],
             "wide": len(summary.sweep_keys) > 1, "description": describe(metric).description,
-            "sources": list(dict.fromkeys(f"Dashed, “{one.label}”: {one.source}" for one in summary.curves if one.metric == metric))}
+            "sources": [f"Dashed, “{label}”: {source}" for label, source in curves.items()]}
 
 
 def _inline(svg: str, prefix: str) -> Markup:
@@ -183,8 +184,9 @@ def _remarks(summary: Summary) -> list[str]:
             "Intervals are 95 %, over items with their replicates together (BCa bootstrap; Clopper–Pearson where every item is "
             "one trial), because bits and tokens of an item are dependent. No event in n items is written as 0 with the upper "
             "limit 3/n.",
-            "All arms meet the same items, losses and noise; differences between arms are therefore paired. The best arm is named where its interval to every other arm excludes zero; no correction for many comparisons is made. "
-            "The pairing gain is how many times as many items unpaired arms would need for an interval as short."]
+            "All arms meet the same items, losses and noise; differences between arms are therefore paired. The best arm is named "
+            "where its interval to every other arm excludes zero; no correction for many comparisons is made. The pairing gain is "
+            "how many times as many items unpaired arms would need for an interval as short."]
 
 
 def _environment() -> Environment:

@@ -1,17 +1,31 @@
 """Tables, figures and pages from a results file alone: the same store gives the same bytes, and nothing is hidden."""
 
 import csv
+import html
+import os
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_hex
+from matplotlib.text import Annotation, Text
 
+import reports.html
 from channel_sim.keys import Key
 from channel_sim.ledger import Ledger
 from channel_sim.store import Curve, Point, Store, Trial
 from reports.export import write_samples, write_summary_csv, write_trials_csv
+from reports.figures import draw_metric, save_figures
+from reports.findings import answer, findings, unequal_uses
+from reports.html import write_report, write_transmission
+from reports.ledgers import ledger_table
+from reports.marks import legend, mark
 from reports.summary import Summary, point_text, summarise, words
 
 TEXT = '''The "in" operator tests membership. "x in s" evaluates to "True" if *x* is a member of *s*, and "False" otherwise.
@@ -38,6 +52,11 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 @pytest.fixture(scope="module")
 def summary(store: Store) -> Summary:
     return summarise(store)
+
+
+@pytest.fixture(scope="module")
+def page(store: Store, tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_report(store, tmp_path_factory.mktemp("page")).read_text(encoding="utf-8")
 
 
 def test_every_trial_is_a_line_and_what_was_not_measured_is_empty(store: Store, tmp_path: Path) -> None:
@@ -98,6 +117,238 @@ def test_words_name_the_quantity_and_its_unit() -> None:
                                      "psnr_db", "bits_per_token", "decoder.name")] \
         == ["loss rate", "Es/N0 (dB)", "mean burst (packets)", "packet payload (bits)", "PSNR (dB)", "bits per token", "decoder"]
     assert point_text({"channel.loss_rate": 0.1, "channel.esno_db": 3.0}) == "loss rate 0.1, Es/N0 3.0 dB"
+
+
+def test_a_figure_is_the_same_bytes_every_time(store: Store, summary: Summary, tmp_path: Path) -> None:
+    """Catches dates, random identifiers and hash-ordered font subsets: figures under version control must not churn."""
+    (tmp_path / "figures").mkdir()
+    save_figures(summary, tmp_path / "figures", ["token_error_rate"])
+    code = (f"from pathlib import Path; from channel_sim.store import Store; from reports.summary import summarise\n"
+            f"from reports.figures import save_figures\n"
+            f"save_figures(summarise(Store(Path({str(store.path)!r}))), Path({str(tmp_path)!r}), ['token_error_rate'])")
+    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"PYTHONHASHSEED": "7"}, timeout=60)
+    for name in ("token_error_rate.svg", "token_error_rate.pdf"):
+        assert (tmp_path / name).read_bytes() == (tmp_path / "figures" / name).read_bytes()
+
+
+def test_a_figure_fits_a_column_and_can_be_read(summary: Summary) -> None:
+    """Catches figures that a journal would send back: too wide, or with text below 6 points."""
+    figure = draw_metric(summary, "token_error_rate")
+    assert figure.get_size_inches()[0] == 3.5
+    assert all(text.get_fontsize() >= 6 for text in figure.findobj(Text) if text.get_text())
+    (axis,) = figure.axes
+    assert (axis.get_xlabel(), axis.get_ylabel(), axis.get_yscale()) == ("Loss rate", "Token error rate", "log")
+    assert draw_metric(summary, "recovered_fraction").axes[0].get_yscale() == "linear"
+
+
+def test_arms_differ_in_marker_and_their_colours_stand_out(summary: Summary) -> None:
+    """Catches arms told apart by colour alone, and colours too pale to be seen on white (3:1)."""
+    (axis,) = draw_metric(summary, "token_error_rate").axes
+    series = [line for line in axis.lines if line.get_label() in ARMS]
+    assert len({line.get_marker() for line in series}) == len({line.get_color() for line in series}) == len(ARMS)
+    assert all(contrast(to_hex(line.get_color()), "#ffffff") >= 3 for line in series)
+
+
+def test_limits_are_arrows_and_never_points_at_zero(summary: Summary) -> None:
+    """Catches 'no error seen' drawn as an error rate, or left out."""
+    (axis,) = draw_metric(summary, "token_error_rate").axes
+    limits = [row for row in summary.of("compress + Reed–Solomon")
+              if (one := row.estimate("token_error_rate")) and one.method == "upper limit"]
+    assert len(limits) == 2 and len([text for text in axis.texts if isinstance(text, Annotation)]) == 2
+    drawn = np.concatenate([np.asarray(line.get_ydata(), float) for line in axis.lines])
+    assert np.nanmin(drawn) > 0
+
+
+def test_closed_forms_are_dashed_on_the_same_axes(summary: Summary) -> None:
+    """Catches a reference that is missing, or that looks like an arm."""
+    (axis,) = draw_metric(summary, "token_error_rate").axes
+    (line,) = [line for line in axis.lines if line.get_label() == "nothing restored"]
+    assert np.allclose(line.get_xdata(), LOSS_RATES) and np.allclose(line.get_ydata(), LOSS_RATES)
+    assert line.is_dashed() and line.get_marker() in ("", "None")
+
+
+@pytest.mark.parametrize(("sweep", "num_panels"), [
+    ({}, 1), ({"coder.context": ["independent", "chained"]}, 1), ({"channel.esno_db": [0, 5, 10]}, 1),
+    ({"channel.loss_rate": [0.1, 0.2], "channel.mean_burst_packets": [1.5, 3.0, 6.0]}, 3)])
+def test_any_sweep_can_be_drawn_and_reported(tmp_path: Path, sweep: dict[str, list[Any]], num_panels: int) -> None:
+    """Catches axes that need numbers, one key, or a sweep at all."""
+    store = synthetic_store(tmp_path / "results.sqlite", num_items=3, sweep=sweep)
+    figure = draw_metric(summarise(store), "token_error_rate")
+    assert sum(axis.get_visible() for axis in figure.axes) == num_panels
+    page = write_report(store, tmp_path / "out").read_text(encoding="utf-8")
+    store.close()
+    assert "only 3 items" in page
+    assert (tmp_path / "out" / "figures" / "token_error_rate.pdf").stat().st_size > 1000
+
+
+def test_the_answer_names_who_wins_where(summary: Summary) -> None:
+    """Catches an answer that follows the order of the arms, or forgets the interval."""
+    first, second = answer(summary, "token_error_rate")
+    assert first.startswith("At loss rate 0.01 to 0.05, “compress + Reed–Solomon” has the lowest token error rate")
+    assert second.startswith("At loss rate 0.1 and 0.2, “n-gram prior” has the lowest token error rate")
+    assert re.search(r"ahead of “most frequent” by 0\.\d+ \[0\.\d+, 0\.\d+\]", second)
+    assert "highest recovered fraction" in answer(summary, "recovered_fraction")[0]
+
+
+def test_no_event_is_not_sold_as_certainty(summary: Summary) -> None:
+    """Catches 'ahead of all others' on the strength of 40 items without an error."""
+    assert "no event in 40 items at loss rate 0.01 and 0.02: rare failures could hide there, in up to 7.5 % of items" \
+        in answer(summary, "token_error_rate")[0]
+
+
+def test_ties_are_said_as_ties(summary: Summary) -> None:
+    """Catches a winner named by the third digit: the two entropy-coded arms send equal bits, here by construction."""
+    (sentence,) = answer(summary, "bits_per_byte")
+    assert "“compress, drop lost” and “compress + Reed–Solomon” are tied for the lowest bits per byte" in sentence
+    assert all(one.best == ("compress, drop lost", "compress + Reed–Solomon") for one in findings(summary, "bits_per_byte"))
+
+
+def test_unequal_channel_uses_are_said(summary: Summary) -> None:
+    """Catches a comparison at unequal cost that looks fair, and a warning about half a percent."""
+    assert unequal_uses(summary) == ["compress, drop lost: −41 %"]
+
+
+def test_the_ledger_shares_add_up(summary: Summary) -> None:
+    """Catches a kind of bits that is charged but not shown."""
+    for row in ledger_table(summary).rows:
+        assert sum(float(share.removesuffix(" %")) for _, share in row.cells if share) == pytest.approx(100, abs=0.3)
+
+
+def test_the_report_is_one_offline_file_and_the_same_every_time(store: Store, page: str, tmp_path: Path) -> None:
+    """Catches anything loaded from elsewhere, scripts, unescaped text, dates, and identifiers used twice."""
+    assert page == write_report(store, tmp_path).read_text(encoding="utf-8")
+    assert len(page) < 2_000_000
+    assert not re.search(r"""<script|@import|(src|srcset|action)=|href="(?!#|data:,)|url\((?!#)""", page)
+    assert "<b>naïve" not in page and "&lt;b&gt;naïve &amp; 日本&lt;/b&gt;" in page
+    parser = Elements()
+    parser.feed(page)
+    assert parser.open == [] and len(parser.ids) == len(set(parser.ids))
+    assert set(re.findall(r'href="#([^"]+)"', page)) <= set(parser.ids)
+
+
+def test_the_report_holds_every_part(page: str) -> None:
+    """Catches a part that is silently left out when a template changes."""
+    for part in ("Is the language model worth more", "At loss rate 0.1 and 0.2, “n-gram prior”", "gilbert_elliott",
+                 "swept: 0.01, 0.02, 0.05, 0.1, 0.2", "reed_solomon", "0 (below 0.075)",
+                 "not measured: erased packets hold a varying number of tokens", "As the original, token by token", "compress, drop lost: −41 %", "A contiguous hole in text",
+                 "The preamble arrives intact", "E. N. Gilbert", "channel-sim run quickstart --out results/quickstart", "fee2d3d"):
+        assert html.escape(part, quote=False) in page or html.escape(part) in page, part
+    for mark_class in ("i", "c", "cx", "l"):
+        assert f'<i class="{mark_class}">' in page
+    assert page.count("<svg") > 3
+
+
+def test_a_label_cannot_inject_markup(tmp_path: Path) -> None:
+    """Catches text of a scenario or a file that becomes part of the page."""
+    evil = "<script>alert(1)</script> $x_1$"
+    store = Store.create(tmp_path / "results.sqlite", meta({}) | {"arms": [], "question": evil, "highlights": []})
+    store.set_plan([Point(0, 0, evil, {}, "t")], {"t": {}}, [])
+    store.add([Trial("t", i, 0, {"token_error_rate": (float(i % 3), 5.0)}, {}, Ledger().to_dict()) for i in range(30)],
+              [("t", 0, {"kind": "text", "item": evil, "original": evil, "restored": evil, "origin": [[2, len(evil)]],
+                         "lost_packets": "0"})])
+    page = write_report(store, tmp_path / "out").read_text(encoding="utf-8")
+    store.close()
+    assert "<script" not in page
+
+
+def test_a_run_without_trials_or_samples_still_has_a_page(tmp_path: Path) -> None:
+    """Catches a report that fails on a run that was killed early."""
+    store = Store.create(tmp_path / "results.sqlite", {})
+    store.set_plan([Point(0, 0, "a", {"channel.loss_rate": 0.1}, "t")], {"t": {}}, [])
+    page = write_report(store, tmp_path / "out").read_text(encoding="utf-8")
+    write_trials_csv(store, tmp_path / "trials.csv")
+    write_summary_csv(store, tmp_path / "summary.csv")
+    store.close()
+    assert "No arm has measured" in page
+
+
+def test_marks_tell_right_from_wrong_and_received_from_restored() -> None:
+    """Catches a wrong guess shown as right, and an undetected error shown as received."""
+    shown = mark({"kind": "bytes", "item": "x", "original": "abcdef", "restored": "aXcXe\0", "lost_packets": "011",
+                  "origin": [[0, 2], [2, 2], [1, 1], [3, 1]]}, "arm")
+    assert shown.runs == (("r", "a"), ("rx", "X"), ("c", "c"), ("cx", "X"), ("i", "e"), ("l", "·"))
+    assert shown.counts == {"r": 1, "i": 1, "c": 1, "cx": 1, "l": 1, "rx": 1}
+    assert shown.caption == ("2 of 3 packets lost; 6 tokens: 1 inferred, 1 concealed right, 1 concealed wrong, 1 lost, "
+                             "1 received wrong")
+    assert [kind for kind, _ in legend([shown])] == ["r", "i", "c", "cx", "l", "rx"]
+
+
+def test_bytes_are_shown_as_text_and_damage_as_damage() -> None:
+    """Catches mojibake, control characters sent to a terminal's reader, and a restored line break that nobody can see."""
+    original = "é\n\x07".encode().decode("latin-1")
+    shown = mark({"kind": "text", "item": "x", "original": original, "restored": "\xc3a\n\x07", "lost_packets": "",
+                  "origin": [[0, 1], [2, 2], [0, 1]]}, "arm")
+    assert shown.runs == (("r", "\ufffd"), ("cx", "a"), ("c", "↵\n"), ("r", "␇"))
+
+
+def test_symbols_past_ten_are_numbers_with_spaces() -> None:
+    """Catches one mark a character where a token is several."""
+    shown = mark({"kind": "symbols", "item": "x", "original": "11 12 13", "restored": "11 10 0", "lost_packets": "",
+                  "origin": [[0, 1], [2, 1], [3, 1]]}, "arm")
+    assert shown.runs == (("r", "11"), ("cx", "10"), ("l", "·")) and shown.num_tokens == 3
+
+
+def test_a_long_sample_is_cut_and_says_so() -> None:
+    """Catches a page of megabytes, and counts of the cut part only."""
+    shown = mark({"kind": "symbols", "item": "x", "original": "0" * 10_000, "restored": "0" * 9_999 + "1",
+                  "lost_packets": "0" * 10_000, "origin": [[0, 9_999], [2, 1]]}, "arm")
+    assert sum(len(text) for _, text in shown.runs) == 1500 and shown.counts["cx"] == 1 and shown.packets == ""
+    assert "10,000 tokens: 1 concealed wrong (the first 1,500 shown)" in shown.caption
+
+
+def test_a_transmission_page_shows_every_arm_beside_the_original(tmp_path: Path) -> None:
+    """Catches arms that are dropped, a missing value shown as 0, and a page that grows with the file."""
+    arms = [{"label": arm, "facts": {"token_error_rate": 0.0125, "recovered_fraction": None, "channel_uses": 4880.0},
+             "samples": [_sample(arm, 0.2, item) for item in range(300)]} for arm in ARMS]
+    path = write_transmission(tmp_path / "transmission.html", "notes & more.txt over quickstart", arms, {"scenario": "quickstart"})
+    page = path.read_text(encoding="utf-8")
+    assert all(html.escape(arm) in page for arm in ARMS) and "notes &amp; more.txt" in page
+    assert "not measured" in page and "4,880" in page and "0.0125" in page
+    assert "of 300 pieces of the file are shown" in page and len(page) < 1_000_000
+
+
+def test_text_stands_out_from_its_ground() -> None:
+    """Catches colours that fail WCAG AA (4.5:1) on white or on their own tint."""
+    style = (Path(reports.html.__file__).parent / "templates" / "page.css").read_text(encoding="utf-8")
+    named = dict(re.findall(r"--(\w+): (#\w{6})", style))
+    pairs = [(named[name], "#ffffff") for name in ("ink", "grey", "right", "wrong", "soft")]
+    pairs += [(named["right"], "#e8f0f8"), (named["wrong"], "#fbe8e5"), ("#595959", "#e6e6e6")]
+    assert all(colour in style for pair in pairs for colour in pair if colour != "#ffffff")
+    assert all(contrast(*pair) >= 4.5 for pair in pairs)
+
+
+def contrast(colour: str, ground: str) -> float:
+    """The contrast ratio of two sRGB colours, 1 to 21. Source: W3C, "Web Content Accessibility Guidelines 2.1" (2018)."""
+    dark, light = sorted(map(_luminance, (colour, ground)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+def _luminance(colour: str) -> float:
+    channels = [int(colour[i:i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
+
+
+class Elements(HTMLParser):
+    """Identifiers of a page, and the elements that are never closed."""
+
+    VOID = {"meta", "link", "br", "hr", "img", "input"}
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ids: list[str] = []
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.ids += [value for name, value in attrs if name == "id" and value]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.ids += [value for name, value in attrs if name == "id" and value]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open and self.open.pop() == tag, f"</{tag}> closes nothing"
 
 
 def synthetic_store(path: Path, *, num_items: int = 40, sweep: dict[str, list[Any]] | None = None) -> Store:
