@@ -17,9 +17,8 @@ from matplotlib.colors import to_hex
 from matplotlib.text import Annotation, Text
 
 import reports.html
-from channel_sim.keys import Key
 from channel_sim.ledger import Ledger
-from channel_sim.store import Curve, Point, Store, Trial
+from channel_sim.store import Point, Store, Trial
 from reports.export import write_samples, write_summary_csv, write_trials_csv
 from reports.figures import draw_metric, save_figures
 from reports.findings import answer, findings, unequal_uses
@@ -27,15 +26,7 @@ from reports.html import write_report, write_transmission
 from reports.ledgers import ledger_table
 from reports.marks import legend, mark
 from reports.summary import Summary, point_text, summarise, words
-
-TEXT = '''The "in" operator tests membership. "x in s" evaluates to "True" if *x* is a member of *s*, and "False" otherwise.
-"x not in s" returns the negation of "x in s". All built-in sequences and set types support this as well as dictionary, for
-which "in" tests whether the dictionary has a given key. For container types such as list, tuple, set, frozenset, dict, or
-collections.deque, the expression "x in y" is equivalent to "any(x is e or x == e for e in y)". <b>naïve & 日本</b>
-'''.encode().decode("latin-1")
-ARMS = {"none": 1.0, "most frequent": 0.82, "repeat last": 0.93, "n-gram prior": 0.34, "compress, drop lost": 2.6,
-        "compress + Reed–Solomon": 0.0}
-LOSS_RATES = [0.01, 0.02, 0.05, 0.1, 0.2]
+from tests.synthetic_results import ARMS, LOSS_RATES, TEXT, meta, sample, synthetic_store
 
 
 @pytest.fixture(scope="module")
@@ -230,8 +221,8 @@ def test_the_report_holds_every_part(page: str) -> None:
     """Catches a part that is silently left out when a template changes."""
     for part in ("Is the language model worth more", "At loss rate 0.1 and 0.2, “n-gram prior”", "gilbert_elliott",
                  "swept: 0.01, 0.02, 0.05, 0.1, 0.2", "reed_solomon", "0 (below 0.075)",
-                 "not measured: erased packets hold a varying number of tokens", "As the original, token by token", "compress, drop lost: −41 %", "A contiguous hole in text",
-                 "The preamble arrives intact", "E. N. Gilbert", "channel-sim run quickstart --out results/quickstart", "fee2d3d"):
+                 "not measured: erased packets hold a varying number of tokens", "As the original, token by token",
+                 "compress, drop lost: −41 %", "A contiguous hole in text", "The preamble arrives intact", "E. N. Gilbert", "channel-sim run quickstart --out results/quickstart", "fee2d3d"):
         assert html.escape(part, quote=False) in page or html.escape(part) in page, part
     for mark_class in ("i", "c", "cx", "l"):
         assert f'<i class="{mark_class}">' in page
@@ -299,7 +290,7 @@ def test_a_long_sample_is_cut_and_says_so() -> None:
 def test_a_transmission_page_shows_every_arm_beside_the_original(tmp_path: Path) -> None:
     """Catches arms that are dropped, a missing value shown as 0, and a page that grows with the file."""
     arms = [{"label": arm, "facts": {"token_error_rate": 0.0125, "recovered_fraction": None, "channel_uses": 4880.0},
-             "samples": [_sample(arm, 0.2, item) for item in range(300)]} for arm in ARMS]
+             "samples": [sample(arm, 0.2, item) for item in range(300)]} for arm in ARMS]
     path = write_transmission(tmp_path / "transmission.html", "notes & more.txt over quickstart", arms, {"scenario": "quickstart"})
     page = path.read_text(encoding="utf-8")
     assert all(html.escape(arm) in page for arm in ARMS) and "notes &amp; more.txt" in page
@@ -349,105 +340,3 @@ class Elements(HTMLParser):
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open and self.open.pop() == tag, f"</{tag}> closes nothing"
-
-
-def synthetic_store(path: Path, *, num_items: int = 40, sweep: dict[str, list[Any]] | None = None) -> Store:
-    """A results file like that of a run of text over bursty loss; arms are nested in one loss pattern."""
-    sweep = {"channel.loss_rate": LOSS_RATES} if sweep is None else sweep
-    store = Store.create(path, meta(sweep))
-    grid = [dict(zip(sweep, values, strict=True)) for values in _product(list(sweep.values()))]
-    points, curves = [], []
-    for a, arm in enumerate(ARMS):
-        for p, values in enumerate(grid):
-            task_id = f"{a:02d}{p:02d}" + "c0ffee" * 10
-            points.append(Point(a, p, arm, values, task_id))
-            rate = values.get("channel.loss_rate", 0.1)
-            store.add([_trial(task_id, arm, rate, item) for item in range(num_items)],
-                      [(task_id, item, _sample(arm, rate, item)) for item in range(2)])
-            curves.append(Curve(p, "nothing restored", "token_error_rate", rate, "expected loss of uncoded tokens"))
-    store.set_plan(points, {point.task_id: {} for point in points}, {(c.point_index, c.label): c for c in curves}.values())
-    return store
-
-
-def meta(sweep: dict[str, list[Any]]) -> dict[str, Any]:
-    return {
-        "name": "quickstart", "items": 40, "replicates": 1, "seed": 1, "sweep": sweep,
-        "question": "Is the language model worth more as a compressor with parity or as a prior without?",
-        "scenario_toml": 'question = "Is the language model …?"\nitems = 40\n\n[source]\nname = "text"\npath = "python-docs"\n',
-        "arms": [{"label": arm, "chain": _chain(arm)} for arm in ARMS],
-        "assumptions": ["The preamble arrives intact; its bits are charged.", "Headers are intact unless the packet is lost."],
-        "sources": ['E. N. Gilbert, "Capacity of a burst-noise channel", Bell Syst. Tech. J. 39 (1960).'],
-        "notes": ["A contiguous hole in text cannot be restored: what was lost is new information, not redundancy."],
-        "samples_note": "The first items of the run, not chosen by outcome.",
-        "provenance": {"versions": {"channel-sim": "0.1.0", "numpy": "2.4.6"}, "commit": "fee2d3d", "device": "x86_64, 2 cores",
-                       "command": "channel-sim run quickstart --out results/quickstart"},
-        "highlights": ["token_error_rate", "recovered_fraction", "bits_per_byte"],
-    }
-
-
-def _chain(arm: str) -> list[dict[str, Any]]:
-    entropy = arm.startswith("compress")
-    coder = {"name": "entropy", "parameters": {"model": "ngram", "packet_bits": 512, "context": "independent", "header_bits": 32}}
-    fixed = {"name": "fixed_length", "parameters": {"packet_bits": 512, "interleave": True, "header_bits": 32}}
-    parity = {"name": "reed_solomon", "parameters": {"n": 20, "k": 12}}
-    decoder = {"none": "none", "most frequent": "most_frequent", "repeat last": "repeat_last", "n-gram prior": "ngram"}
-    return [
-        {"stage": "source", "name": "text", "parameters": {"path": "python-docs", "item_bytes": 1024}},
-        {"stage": "tokenizer", "name": "bytes", "parameters": {}},
-        {"stage": "coder", **(coder if entropy else fixed)},
-        {"stage": "protection", **(parity if "Reed" in arm else {"name": "none", "parameters": {}})},
-        {"stage": "channel", "name": "gilbert_elliott",
-         "parameters": {"loss_rate": 0.1, "mean_burst_packets": 3.0, "slot_bits": 512, "crc": "none"}},
-        {"stage": "decoder", "name": decoder.get(arm, "none"), "parameters": {}},
-    ]
-
-
-def _product(values: list[list[Any]]) -> list[tuple[Any, ...]]:
-    grid: list[tuple[Any, ...]] = [()]
-    for one in values:
-        grid = [(*head, value) for head in grid for value in one]
-    return grid
-
-
-def _trial(task_id: str, arm: str, rate: float, item: int) -> Trial:
-    uniforms = Key(1).child("trial", item).uniform(1024)
-    burst = min(0.9, rate * 2 * Key(1).child("item", item).uniform(1)[0])
-    erased = uniforms < burst
-    left = ARMS[arm] if "Reed" not in arm else max(0.0, 12 * (rate - 0.04))
-    wrong = float(np.sum(uniforms < burst * left))
-    entropy = arm.startswith("compress")
-    metrics = {"token_error_rate": (wrong, 1024.0), "bits_per_byte": (2600.0 + 30 * (item % 7) if entropy else 8704.0, 1024.0),
-               "packet_loss_rate": (float(np.sum(erased[::64])), 16.0)}
-    reasons = {"chrf": "needs sacreBLEU's tokenizer, not part of this chain"}
-    if not entropy:
-        metrics["recovered_fraction"] = (float(np.sum(erased)) - min(wrong, float(np.sum(erased))), float(np.sum(erased)))
-    else:
-        reasons["recovered_fraction"] = "erased packets hold a varying number of tokens"
-    uses = 2900 if arm == "compress, drop lost" else 4890 if entropy else 4880
-    ledger = Ledger(source_symbols=1024, token_bits=8192, coded_bits=2500 if entropy else 4300, header_bits=320, preamble_bits=24,
-                    parity_bits=2000 if "Reed" in arm else 0, channel_uses=uses, transmissions=17, energy=float(uses))
-    return Trial(task_id, item, 0, metrics, reasons, ledger.to_dict(), 0.01)
-
-
-def _sample(arm: str, rate: float, item: int) -> dict[str, Any]:
-    lost = Key(2).child("packets", item).uniform(16) < rate
-    guess, origin, restored = Key(2).child("guess", item).uniform(len(TEXT)), [], []
-    for i, letter in enumerate(TEXT):
-        if not lost[i % 16] or "Reed" in arm:
-            kind, out = 0, letter
-        elif arm == "n-gram prior":
-            kind, out = (1 if guess[i] < 0.1 else 2), (letter if guess[i] < 0.7 else "e")
-        elif arm == "most frequent":
-            kind, out = 2, " "
-        else:
-            kind, out = 3, "\0"
-        origin.append(kind)
-        restored.append(out)
-    runs: list[list[int]] = []
-    for kind in origin:
-        if runs and runs[-1][0] == kind:
-            runs[-1][1] += 1
-        else:
-            runs.append([kind, 1])
-    return {"kind": "text", "item": f"python-docs, topic 'in', bytes {item * 1024} to {item * 1024 + 1023}", "original": TEXT,
-            "restored": "".join(restored), "origin": runs, "lost_packets": "".join("01"[int(one)] for one in lost)}
