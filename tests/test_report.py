@@ -222,7 +222,8 @@ def test_the_report_holds_every_part(page: str) -> None:
     for part in ("Is the language model worth more", "At loss rate 0.1 and 0.2, “n-gram prior”", "gilbert_elliott",
                  "swept: 0.01, 0.02, 0.05, 0.1, 0.2", "reed_solomon", "0 (below 0.075)",
                  "not measured: erased packets hold a varying number of tokens", "As the original, token by token",
-                 "compress, drop lost: −41 %", "A contiguous hole in text", "The preamble arrives intact", "E. N. Gilbert", "channel-sim run quickstart --out results/quickstart", "fee2d3d"):
+                 "compress, drop lost: −41 %", "A contiguous hole in text", "The preamble arrives intact", "E. N. Gilbert",
+                 "channel-sim run quickstart --out results/quickstart", "fee2d3d"):
         assert html.escape(part, quote=False) in page or html.escape(part) in page, part
     for mark_class in ("i", "c", "cx", "l"):
         assert f'<i class="{mark_class}">' in page
