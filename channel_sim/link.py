@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
+from math import ceil, floor
 from typing import ClassVar, Literal, Self
 
 import numpy as np
@@ -23,8 +25,8 @@ MAX_LLR = 49.0
 """A link is never certain: certain is 50."""
 
 UNCODED_FRAME_SYMBOLS = 512
-HIGHEST_RATE = 948 / 1024
 LONGEST_SMALL_BLOCK = 292
+HIGHEST_SMALL_RATE = Fraction(9, 10)
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,9 +98,9 @@ class CodedLink(Channel):
         if self.block_bits <= CRC_BITS[self.crc]:
             raise ValueError(f"block_bits must exceed the {CRC_BITS[self.crc]} bits of {self.crc}, got {self.block_bits}")
         lowest, highest = ldpc_rates(self.block_bits)
-        if not lowest <= self.realised_code_rate <= highest:
-            raise ValueError(f"code_rate must lie in [{lowest:.4g}, {highest:.4g}] for ldpc with block_bits = {self.block_bits}, "
-                             f"got {self.code_rate:g} ({self.realised_code_rate:.4g} in whole {self.modulation} symbols)")
+        if not float(lowest) <= self.code_rate <= float(highest):
+            raise ValueError(f"code_rate must lie in [{float(lowest):.4g}, {float(highest):.4g}] for ldpc with "
+                             f"block_bits = {self.block_bits}, got {self.code_rate:g}")
         return self
 
     @property
@@ -148,8 +150,10 @@ class CodedLink(Channel):
         if self.code == "uncoded":
             bits = UNCODED_FRAME_SYMBOLS * per_symbol
             return FrameFormat(bits, bits, per_symbol)
-        code_bits = per_symbol * max(1, round(self.block_bits / (self.code_rate * per_symbol)))
-        return FrameFormat(self.block_bits, code_bits, per_symbol, self.num_iterations)
+        lowest, highest = ldpc_rates(self.block_bits)
+        fewest, most = ceil(self.block_bits / (highest * per_symbol)), floor(self.block_bits / (lowest * per_symbol))
+        symbols = min(max(round(self.block_bits / (self.code_rate * per_symbol)), fewest), most)
+        return FrameFormat(self.block_bits, symbols * per_symbol, per_symbol, self.num_iterations)
 
     @property
     def _unit(self) -> tuple[int, int]:
@@ -209,11 +213,11 @@ class CodedLink(Channel):
         frame = self.frame
         num_frames = -(-received.symbols.size // frame.symbols)
         filling = num_frames * frame.symbols - received.symbols.size
-        symbols = np.pad(received.symbols / received.fades, (0, filling))
-        noise = np.pad(self.no / np.abs(received.fades) ** 2, (0, filling), constant_values=1.0)
-        scrambling = np.pad(received.scrambling, (0, filling * self.bits_per_symbol))
-        llr = sionna_blocks.detect(symbols.reshape(num_frames, -1), noise.reshape(num_frames, -1),
-                                   scrambling.reshape(num_frames, -1), frame).ravel()
+        by_symbol, by_bit = (num_frames, frame.symbols), (num_frames, frame.code_bits)
+        symbols = np.pad(received.symbols / received.fades, (0, filling)).reshape(by_symbol)
+        noise = np.pad(self.no / np.abs(received.fades) ** 2, (0, filling), constant_values=1.0).reshape(by_symbol)
+        scrambling = np.pad(received.scrambling, (0, filling * self.bits_per_symbol)).reshape(by_bit)
+        llr = sionna_blocks.detect(symbols, noise, scrambling, frame).ravel()
         return np.clip(llr[:llr.size - filling * self.bits_per_symbol], -MAX_LLR, MAX_LLR)
 
     def _information_bits(self, packets: Packets) -> np.ndarray:
@@ -238,14 +242,14 @@ class CodedLink(Channel):
             yield start, first, first + payload_bits
 
 
-def ldpc_rates(block_bits: int) -> tuple[float, float]:
+def ldpc_rates(block_bits: int) -> tuple[Fraction, Fraction]:
     """Lowest and highest code rate of the 5G LDPC code without repetition.
 
     Base graph 2 reaches down to 1/5, up to 3824 bits; base graph 1 down to 1/3.
 
     Source: 3GPP TS 38.212, sections 5.3.2, 5.4.2.1 and 7.2.2 (2018).
     """
-    lowest = 0.2 if block_bits <= 3824 else 1 / 3
-    # above 0.9 the punctured bits of some small graphs are not recovered even without noise
-    highest = 0.9 if block_bits <= LONGEST_SMALL_BLOCK else HIGHEST_RATE
+    lowest = Fraction(1, 5) if block_bits <= 3824 else Fraction(1, 3)
+    # closer to 1 some graphs of small blocks do not give back their punctured bits even without noise
+    highest = HIGHEST_SMALL_RATE if block_bits <= LONGEST_SMALL_BLOCK else Fraction(948, 1024)
     return lowest, highest
