@@ -48,7 +48,8 @@ def draw_metric(summary: Summary, metric: str) -> Figure:
         panels = _panels(summary)
         columns, lines = min(2, len(panels)), -(-len(panels) // 2)
         swept = bool(summary.sweep_keys)
-        legend_inches = 0.16 * -(-_num_labels(summary, metric) // 2) if swept else 0
+        num_labels = len(_curves(summary, metric)) + (_num_measured(summary, metric) if swept else 0)
+        legend_inches = 0.16 * -(-num_labels // 2)
         height = (2.1 * lines if swept else 0.75 + 0.22 * len(summary.arms)) + legend_inches
         figure = Figure(figsize=(COLUMN_INCHES * columns, height))
         axes = figure.subplots(lines, columns, squeeze=False, sharex=swept, sharey=swept)
@@ -61,6 +62,7 @@ def draw_metric(summary: Summary, metric: str) -> Figure:
             axis.tick_params(labelbottom=True)
         if swept:
             _label(figure, axes, summary, metric)
+        _add_legend(figure)
     return figure
 
 
@@ -172,8 +174,6 @@ def _draw_dots(axis: Axes, summary: Summary, metric: str, points: list[int]) -> 
     axis.set_ylim(len(summary.arms) - 0.5, -0.5)
     axis.set_xlabel(_axis_words(metric))
     axis.grid(axis="y")
-    if axis.get_legend_handles_labels()[0]:
-        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.3))
 
 
 def _label(figure: Figure, axes: np.ndarray, summary: Summary, metric: str) -> None:
@@ -181,11 +181,16 @@ def _label(figure: Figure, axes: np.ndarray, summary: Summary, metric: str) -> N
         axis.set_ylabel(_axis_words(metric))
     for axis in [axis for axis in axes.flat if axis.get_visible()][-axes.shape[1]:]:
         axis.set_xlabel(_axis_words(summary.sweep_keys[0]))
+
+
+def _add_legend(figure: Figure) -> None:
+    """One legend below all panels: arms in their order, then closed forms."""
     found: dict[str, Any] = {}
-    for axis in axes.flat:
+    for axis in figure.axes:
         handles, labels = axis.get_legend_handles_labels()
         found.update(zip(labels, handles, strict=True))
-    figure.legend(list(found.values()), list(found), loc="outside lower center", ncols=2, columnspacing=1.5)
+    if found:
+        figure.legend(list(found.values()), list(found), loc="outside lower center", ncols=2, columnspacing=1.5)
 
 
 def _places(summary: Summary, points: list[int]) -> dict[int, float]:
@@ -241,8 +246,8 @@ def _curves(summary: Summary, metric: str) -> dict[str, dict[int, float]]:
     return found
 
 
-def _num_labels(summary: Summary, metric: str) -> int:
-    return sum(any(row.estimate(metric) for row in summary.of(arm)) for arm in summary.arms) + len(_curves(summary, metric))
+def _num_measured(summary: Summary, metric: str) -> int:
+    return sum(any(row.estimate(metric) for row in summary.of(arm)) for arm in summary.arms)
 
 
 def _axis_words(name: str) -> str:
