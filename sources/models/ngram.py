@@ -1,0 +1,122 @@
+"""Interpolated Kneser-Ney over bytes: the shipped model of text, and any that `channel-sim train ngram` makes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import lzma
+import zlib
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from pydantic import Field
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from channel_sim.checks import RequestError
+from sources.models.model import FiniteContextModel
+from sources.models.trie import Streams, Trie, build, frequency_tables
+
+FORMAT = "channel-sim n-gram 1"
+SHIPPED = Path(__file__).parent / "weights" / "ngram.safetensors"
+_WIDE = {"sizes": "<i8", "levels": "<i8"}  # every other stream is of bytes
+_REPETITIVE = ("symbols",)
+
+
+class NGram(FiniteContextModel):
+    """p(byte | the bytes before it): modified Kneser-Ney, pruned, in integers.
+
+    The shipped weights are an 8-gram of English books and technical prose; their model card lies beside them. Coding tables come
+    from int64 products and shifts, so they are the same on every machine. Any byte may follow any other: data of another kind than
+    the training data cost bits and never fail.
+
+    Source: R. Kneser, H. Ney, "Improved backing-off for m-gram language modeling", ICASSP 1995; S. F. Chen, J. Goodman, "An
+    empirical study of smoothing techniques for language modeling", Computer Speech & Language 13 (1999), section 3.
+    """
+
+    revision: ClassVar[int] = 1
+    source: ClassVar[str] = "Kneser and Ney, ICASSP 1995; Chen and Goodman, Computer Speech & Language 13 (1999)"
+
+    path: str | None = Field(None, description="trained weights, .safetensors with .json beside; default: the shipped ones")
+
+    @property
+    def vocab_size(self) -> int:
+        return 256
+
+    @property
+    def context_length(self) -> int:
+        return self.trie().context_length
+
+    def frequencies(self, state: np.ndarray) -> np.ndarray:
+        return frequency_tables(self.trie(), np.ascontiguousarray(state, np.int32))
+
+    def digests(self) -> dict[str, str]:
+        return {"path": self._weights().digest}
+
+    def trie(self) -> Trie:
+        """The model in memory, for kernels that score single bytes; read once a process."""
+        return self._weights().trie
+
+    def _weights(self) -> Weights:
+        file = SHIPPED if self.path is None else Path(self.path)
+        try:
+            return _load(file, file.stat().st_mtime_ns)
+        except (OSError, ValueError, KeyError, SafetensorError, zlib.error, lzma.LZMAError) as error:
+            raise RequestError(f"model.path must be n-gram weights with their .json beside them, got {str(file)!r} ({error}); "
+                               "make them with channel-sim train ngram") from error
+
+
+class Weights(NamedTuple):
+    """SHA-256 of the weights file, and the trie in it."""
+
+    digest: str
+    trie: Trie
+
+
+@lru_cache(maxsize=4)
+def _load(file: Path, modified_ns: int) -> Weights:
+    config = json.loads(file.with_suffix(".json").read_text())
+    if not isinstance(config, dict) or config.get("format") != FORMAT:
+        raise ValueError(f"its .json is not of format {FORMAT!r}")
+    data = file.read_bytes()
+    digest = hashlib.sha256(data).hexdigest()
+    if config["weights_sha256"] != digest:
+        raise ValueError("the SHA-256 in its .json is that of another file")
+    return Weights(digest, build(unpack(data)))
+
+
+def save_weights(file: Path, packed: bytes, config: dict[str, Any]) -> None:
+    """Write the weights and, beside them, what made them; `config` is completed with format and SHA-256."""
+    named = {"format": FORMAT, "weights_sha256": hashlib.sha256(packed).hexdigest(), **config}
+    file.with_suffix(".json").write_text(json.dumps(named, indent=2) + "\n")
+    file.write_bytes(packed)
+
+
+def pack(streams: Streams) -> bytes:
+    """A safetensors file whose tensors are the streams, each compressed into bytes."""
+    tensors = {}
+    for name, stream in streams._asdict().items():
+        raw = np.packbits(stream) if name == "is_context" else np.ascontiguousarray(stream, _WIDE.get(name, "u1"))
+        tensors[name] = np.frombuffer(_compress(name, raw.tobytes()), np.uint8)
+    return save(tensors)
+
+
+def unpack(data: bytes) -> Streams:
+    """The streams in a safetensors file that `pack` made."""
+    tensors = load(data)
+    streams = {}
+    for name in Streams._fields:
+        decompress = lzma.decompress if name in _REPETITIVE else zlib.decompress
+        streams[name] = np.frombuffer(decompress(tensors[name].tobytes()), _WIDE.get(name, "u1"))
+    streams["is_context"] = np.unpackbits(streams["is_context"], count=1 + int(streams["sizes"][:-1].sum()))
+    return Streams(**streams)
+
+
+def _compress(name: str, raw: bytes) -> bytes:
+    if name in _REPETITIVE:
+        return lzma.compress(raw)
+    # Huffman codes alone: a chance repetition of numbers saves nothing, and looking for it makes the stream longer
+    coder = zlib.compressobj(9, strategy=zlib.Z_HUFFMAN_ONLY)
+    return coder.compress(raw) + coder.flush()
