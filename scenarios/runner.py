@@ -128,5 +128,5 @@ def _check_items(scenario: Scenario) -> None:
     for task in scenario.tasks:
         available = task.chain.source.num_items
         if available is not None and scenario.items > available:
-            raise RequestError(f"{scenario.name}: items: {scenario.items}, but the source of arm {task.arm!r} has only {available}; "
-                               f"lower items to {available}")
+            raise RequestError(f"{scenario.name}: items: {scenario.items}, but the source of arm {task.arm!r} has only "
+                               f"{available}; lower items to {available}")
