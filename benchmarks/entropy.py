@@ -12,13 +12,16 @@ from channel_sim.types import CERTAIN_LLR, Packets, Reception, Tokens
 from sources.coder import Entropy
 from sources.models.markov import ExactMarkov
 from sources.models.model import CausalModel
+from sources.models.ngram import NGram
 from sources.models.uniform import Uniform
+from sources.text import python_docs
 
 NUM_TOKENS = 8192
 SETTINGS = [(context, packet_bits) for packet_bits in (512, 4096) for context in ("independent", "chained")] + [("chained", None)]
 MODELS: dict[str, CausalModel] = {
     "uniform 256": Uniform(),
     "exact_markov p=.1": ExactMarkov(flip_probability=0.1, alphabet_size=2),
+    "ngram, python-docs": NGram(),
 }
 
 
@@ -38,6 +41,8 @@ def _tokens(model: CausalModel) -> Tokens:
     if isinstance(model, ExactMarkov):
         flips = Key(1).uniform(NUM_TOKENS) < model.flip_probability
         return Tokens(np.cumsum(flips).astype(np.int32) % 2, 2)
+    if isinstance(model, NGram):
+        return Tokens(np.frombuffer(python_docs(), np.uint8)[:NUM_TOKENS].astype(np.int32), 256)
     return Tokens(Key(1).integers(model.vocab_size, NUM_TOKENS).astype(np.int32), model.vocab_size)
 
 

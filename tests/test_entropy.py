@@ -15,7 +15,9 @@ from sources.coder import Entropy
 from sources.entropy import coding_weights, seal, unseal
 from sources.models.markov import ExactMarkov
 from sources.models.model import CausalModel, FiniteContextModel
+from sources.models.ngram import NGram
 from sources.models.uniform import Uniform
+from sources.text import python_docs
 from tests.test_coder import random_tokens, received
 
 CONTEXTS = ("independent", "chained", "restart:3")
@@ -409,16 +411,38 @@ def test_improbable_tokens_fit_the_shortest_packet():
     """Catches a packet that can hold no token: the dearest costs 22 bits."""
     model = Uniform(vocab_size=1 << 20)
     coder = Entropy(model=model, packet_bits=24)
-    packets, preamble = sent(coder, random_tokens(20, 1 << 20))
-    assert packets.num_packets == 20 and got(coder, received(packets), preamble).known.all()
+    packets, preamble = sent(coder, random_tokens(4, 1 << 20))
+    assert packets.num_packets == 4 and got(coder, received(packets), preamble).known.all()
 
 
 @pytest.mark.parametrize("num_tokens", [1 << 16, pytest.param(1 << 20, marks=pytest.mark.slow)])
-def test_a_long_message_in_one_packet(num_tokens: int):
+@pytest.mark.parametrize("model", [Order2(), NGram()], ids=repr)
+def test_a_long_message_in_one_packet(model: CausalModel, num_tokens: int):
     """Within .5 % + 64 bits of the ideal of the tables that code; catches tables of the whole message held at once."""
-    coder = Entropy(model=Order2(), packet_bits=None)
-    tokens = random_tokens(num_tokens, 256)
+    coder = Entropy(model=model, packet_bits=None)
+    tokens = text_tokens(num_tokens)
     packets, preamble = sent(coder, tokens)
     assert packets.ideal_bits is not None
-    assert packets.ideal_bits - 2 <= packets.num_bits[0] <= 1.005 * packets.ideal_bits + 64
+    assert packets.ideal_bits - 8 <= packets.num_bits[0] <= 1.005 * packets.ideal_bits + 64
     assert np.array_equal(got(coder, received(packets), preamble).values, tokens.values)
+
+
+@pytest.mark.parametrize("context", CONTEXTS)
+def test_text_is_coded_alike_alone_in_a_batch_and_in_threads(context: str):
+    """Catches n-gram tables that depend on the number of lanes or on another thread."""
+    coder = Entropy(model=NGram(), context=context)
+    text = text_tokens(64 * 512).values.reshape(64, 512)
+    items = [Tokens(row, 256) for row in text]
+    together = coder.encode(items)
+    with ThreadPoolExecutor(2) as pool:
+        alone = [pair for (pair,) in pool.map(lambda item: coder.encode([item]), items)]
+    for (packets, preamble), (single, its_preamble) in zip(together, alone, strict=True):
+        assert np.array_equal(packets.bits, single.bits) and np.array_equal(packets.header, single.header)
+        assert preamble == its_preamble
+    evidence = coder.receive([received(packets) for packets, _ in together], [preamble for _, preamble in together])
+    assert np.array_equal([one.values for one in evidence], text)
+
+
+def text_tokens(num_tokens: int) -> Tokens:
+    """English, from the documentation that every Python carries; over and over if need be."""
+    return Tokens(np.resize(np.frombuffer(python_docs(), np.uint8), num_tokens).astype(np.int32), 256)
