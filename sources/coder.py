@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from itertools import takewhile
+from math import gcd
 from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -24,7 +25,8 @@ class FixedLength(Coder):
 
         tokens ─▶ code words, most significant bit first ─▶ [interleave] ─▶ packets
 
-    With `interleave` token j goes to packet j mod num_packets, so that a lost packet leaves isolated holes rather than one
+    With `interleave` a packet carries the tokens of one class of j mod num_packets, and packets that follow one another carry
+    classes that lie far apart (`spread`), so that a lost packet, or a burst of them, leaves isolated holes rather than one
     wide one. The price is delay: the first packet can't leave before the last token is there, and no stretch of the item is
     whole before the last packet has come.
 
@@ -37,7 +39,7 @@ class FixedLength(Coder):
     )
 
     packet_bits: int = Field(512, ge=1, description="payload bits of a packet; what is less than a token stays unused, unsent")
-    interleave: bool = Field(False, description="token j goes to packet j mod num_packets; costs a delay of the whole item")
+    interleave: bool = Field(False, description="neighbouring tokens in packets far apart; costs a delay of the whole item")
     header_bits: int = Field(32, ge=0, description="bits of a packet's header, charged")
     vocab_size: int | None = Field(None, ge=2, description="vocabulary; left out, the preamble tells it and is charged for it")
 
@@ -94,9 +96,10 @@ class FixedLength(Coder):
     def _layout(self, num_tokens: int, num_packets: int, vocab_size: int) -> tuple[np.ndarray, np.ndarray]:
         """(order, bounds) of `Packets`, from what both ends know."""
         if self.interleave:
-            order = np.argsort(np.arange(num_tokens) % max(num_packets, 1), kind="stable")
-            counts = (num_tokens - np.arange(num_packets) + num_packets - 1) // max(num_packets, 1)
-            bounds = np.concatenate([[0], np.cumsum(counts)])
+            packet_of_class = np.argsort(spread(num_packets))
+            packet = packet_of_class[np.arange(num_tokens) % max(num_packets, 1)]
+            order = np.argsort(packet, kind="stable")
+            bounds = np.concatenate([[0], np.cumsum(np.bincount(packet, minlength=num_packets))])
         else:
             order = np.arange(num_tokens)
             bounds = np.minimum(np.arange(num_packets + 1) * self._tokens_per_packet(vocab_size), num_tokens)
@@ -251,6 +254,13 @@ class Entropy(Coder):
         require(self.header_bits >= needed,
                 f"header_bits must be >= {needed} to hold sequence number ({sequence}), first token and count ({position} each) of "
                 f"{num_tokens} tokens in {num_packets} packets, got {self.header_bits}: raise it, or send shorter items")
+
+
+def spread(num_packets: int) -> np.ndarray:
+    """int64 [num_packets]: the class of j mod num_packets that each packet carries: golden-ratio steps, whole so as to meet all."""
+    steps = sorted(range(1, max(num_packets, 2)), key=lambda step: abs(step - num_packets * (np.sqrt(5) - 1) / 2))
+    stride = next(step for step in steps if gcd(step, num_packets) == 1)
+    return np.arange(num_packets) * stride % max(num_packets, 1)
 
 
 class _CodedRun(NamedTuple):

@@ -51,9 +51,19 @@ def test_interleaving_tiles_and_spreads(num_tokens: int):
     (packets, _), = FixedLength(packet_bits=64, interleave=True).encode([random_tokens(num_tokens, 256)])
     assert np.array_equal(np.sort(packets.order), np.arange(num_tokens))
     for packet in range(packets.num_packets):
-        assert np.all(packets.positions(packet) % packets.num_packets == packet)
-        assert 1 <= packets.header[packet, 2] <= 8
-        assert packets.header[packet].tolist() == [packet, packet, packets.positions(packet).size]
+        positions = packets.positions(packet)
+        assert np.all(np.diff(positions) == packets.num_packets)
+        assert 1 <= positions.size <= 8
+        assert packets.header[packet].tolist() == [packet, positions[0], positions.size]
+
+
+@pytest.mark.parametrize("num_packets", [8, 16, 64, 125, 255])
+def test_a_burst_of_packets_leaves_isolated_holes(num_packets: int):
+    """Catches interleavers that hand a burst of packets to a run of neighbouring tokens."""
+    (packets, _), = FixedLength(packet_bits=64, interleave=True).encode([random_tokens(8 * num_packets, 256)])
+    for first in range(num_packets - 2):
+        lost = np.sort(np.concatenate([packets.positions(packet) for packet in range(first, first + 3)]))
+        assert np.diff(lost).min() >= 2
 
 
 @pytest.mark.parametrize("interleave", [False, True])
