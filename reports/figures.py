@@ -208,15 +208,24 @@ def _is_number(value: Any) -> bool:
 
 def _scale_x(axis: Axes, summary: Summary, points: list[int], places: dict[int, float]) -> None:
     values = [summary.points[index].get(summary.sweep_keys[0]) for index in points]
-    at, texts = [places[index] for index in points], [value_text(value) for value in values]
-    decibels = "dB" in words(summary.sweep_keys[0])
-    if all(map(_is_number, values)) and min(at) > 0 and max(at) >= 10 * min(at) and not decibels:
+    at, numbers = sorted(set(places.values())), all(map(_is_number, values))
+    few = len(at) <= 7
+    if numbers and "dB" not in words(summary.sweep_keys[0]) and _is_geometric(at):
         axis.set_xscale("log")
-        axis.xaxis.set_major_locator(LogLocator(10))
+        axis.xaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.xaxis.set_minor_locator(NullLocator())
-    if not all(map(_is_number, values)) or len(at) <= 7:
-        axis.set_xticks(at, texts)
+    if few or not numbers:
+        axis.set_xticks([places[index] for index in points], [value_text(value) for value in values])
     axis.grid(axis="y")
+
+
+def _is_geometric(at: list[float]) -> bool:
+    """Spaced more evenly by ratio than by difference, over a decade or more."""
+    if at[0] <= 0 or at[-1] < 10 * at[0]:
+        return False
+    even, ratio = np.diff(at), np.diff(np.log(at))
+    return bool(ratio.max() / ratio.min() < even.max() / even.min() or len(at) == 2)
 
 
 def _scale_y(axis: Axes, metric: str) -> None:

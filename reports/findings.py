@@ -99,10 +99,16 @@ def _sentence(run: list[Finding], metric: str, summary: Summary) -> str:
     unseen = _unseen(run, summary)
     if len(last.best) > 1:
         arms = _listed([_quoted(arm) for arm in last.best])
-        gap = f" ({at}the first two differ by {interval_text(last.lead)})" if last.lead is not None else ""
+        gap = f" ({at}{_gap(last.lead)})" if last.lead is not None else ""
         return f"{where}{arms} are tied for the {best} {words(metric)}{gap}.{unseen}"
     ahead = f"; {at}it is ahead of {_quoted(last.rival)} by {interval_text(last.lead)}" if last.rival and last.lead else ""
     return f"{where}{_quoted(last.best[0])} has the {best} {words(metric)}{ahead}.{unseen}"
+
+
+def _gap(lead: Difference) -> str:
+    if lead.method == "bootstrap":
+        return f"the first two differ by {interval_text(lead)}"
+    return f"in none of {lead.num_items} items do the first two differ"
 
 
 def _unseen(run: list[Finding], summary: Summary) -> str:
@@ -164,6 +170,8 @@ def number_text(one: Estimate) -> str:
 
 def interval_text(one: Estimate) -> str:
     """'0.124 [0.118, 0.131]'; a limit or a constant without brackets."""
+    if isinstance(one, Difference) and one.method in ("upper limit", "constant"):
+        return "0: no item differs"
     if one.method in ("constant", "none") or (one.method in ("upper limit", "lower limit") and not isinstance(one, Difference)):
         return number_text(one)
     return f"{_rounded(one.mean, one)} [{_rounded(one.low, one)}, {_rounded(one.high, one)}]"

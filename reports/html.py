@@ -19,6 +19,7 @@ from reports.figures import save_figures
 from reports.findings import answer, findings, interval_text, unequal_uses
 from reports.ledgers import ledger_table
 from reports.marks import MAX_TOKENS, Marked, legend, mark, original_text
+from reports.statistics import FEW_ITEMS
 from reports.summary import Summary, describe, point_text, summarise, value_text, words
 
 _NUM_HIGHLIGHTS, _NUM_ITEMS = 4, 2
@@ -52,7 +53,7 @@ def write_report(store: Store, folder: Path) -> Path:
         findings=findings(summary, main), chain=chain(summary.meta), examples=_examples(store, summary),
         figures=[_figure(summary, metric, folder / "figures") for metric in dict.fromkeys([*metrics, *with_curves])],
         metrics=metrics, table=_table(summary, metrics, footnotes), footnotes=footnotes.texts, ledger=ledger_table(summary),
-        remarks=_remarks(summary),
+        remarks=_remarks(summary), too_few=0 < summary.num_items < FEW_ITEMS,
     )
     return _write(folder / "report.html", page)
 
@@ -108,11 +109,14 @@ def _parameter(value: Any) -> str:
 
 
 def _figure(summary: Summary, metric: str, folder: Path) -> dict[str, Any]:
-    curves = {one.label: one.source for one in summary.curves if one.metric == metric}
+    labels: dict[str, list[str]] = {}
+    for one in summary.curves:
+        if one.metric == metric and f"“{one.label}”" not in labels.setdefault(one.source, []):
+            labels[one.source].append(f"“{one.label}”")
     return {"metric": metric, "svg": _inline((folder / f"{metric}.svg").read_text(encoding="utf-8"), metric),
             "missing": [arm for arm in summary.arms if not any(row.estimate(metric) for row in summary.of(arm))],
             "wide": len(summary.sweep_keys) > 1, "description": describe(metric).description,
-            "sources": [f"Dashed, “{label}”: {source}" for label, source in curves.items()]}
+            "sources": [f"{', '.join(names)}: {source}" for source, names in labels.items()]}
 
 
 def _inline(svg: str, prefix: str) -> Markup:
@@ -144,7 +148,8 @@ def _cell(row: Any, metric: str, footnotes: Footnotes) -> tuple[str, int]:
     one = row.estimate(metric)
     if one is None:
         return "not measured", footnotes.number(f"{words(metric)} not measured: {row.reasons.get(metric, 'no trial is on file')}")
-    return interval_text(one), footnotes.number(one.note) if one.note else 0
+    said_above = one.num_items < FEW_ITEMS
+    return interval_text(one), footnotes.number(one.note) if one.note and not said_above else 0
 
 
 def _examples(store: Store, summary: Summary) -> list[dict[str, Any]]:
@@ -192,7 +197,8 @@ def _remarks(summary: Summary) -> list[str]:
 def _environment() -> Environment:
     environment = Environment(loader=PackageLoader("reports"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
                               lstrip_blocks=True, keep_trailing_newline=True)
-    environment.filters |= {"words": words, "interval": interval_text}
+    environment.filters |= {"words": words, "interval": interval_text, "capital": lambda text: text[:1].upper() + text[1:],
+                            "keep": lambda text: text.replace(" %", "\N{NO-BREAK SPACE}%")}
     environment.globals |= {"unit": lambda metric: describe(metric).unit, "better": lambda metric: describe(metric).better}
     return environment
 

@@ -168,7 +168,7 @@ def test_any_sweep_can_be_drawn_and_reported(tmp_path: Path, sweep: dict[str, li
     assert sum(axis.get_visible() for axis in figure.axes) == num_panels
     page = write_report(store, tmp_path / "out").read_text(encoding="utf-8")
     store.close()
-    assert "only 3 items" in page
+    assert "Only 3 items: intervals are likely too narrow" in page
     assert (tmp_path / "out" / "figures" / "token_error_rate.pdf").stat().st_size > 1000
 
 
@@ -185,6 +185,14 @@ def test_no_event_is_not_sold_as_certainty(summary: Summary) -> None:
     """Catches 'ahead of all others' on the strength of 40 items without an error."""
     assert "no event in 40 items at loss rate 0.01 and 0.02: rare failures could hide there, in up to 7.5 % of items" \
         in answer(summary, "token_error_rate")[0]
+
+
+def test_a_sweep_is_drawn_by_ratio_only_where_it_is_spaced_so(tmp_path: Path) -> None:
+    """Catches ten even steps from 0.05 to 0.7 crowded into the right half of a logarithmic axis."""
+    for values, scale in ((LOSS_RATES, "log"), ([0.05, 0.2, 0.35, 0.5, 0.65, 0.8], "linear"), ([0.1, 0.2], "linear")):
+        store = synthetic_store(tmp_path / f"{scale}{len(values)}.sqlite", num_items=2, sweep={"channel.loss_rate": values})
+        assert draw_metric(summarise(store), "token_error_rate").axes[0].get_xscale() == scale
+        store.close()
 
 
 def test_ties_are_said_as_ties(summary: Summary) -> None:
@@ -219,6 +227,7 @@ def test_the_report_is_one_offline_file_and_the_same_every_time(store: Store, pa
 
 def test_the_report_holds_every_part(page: str) -> None:
     """Catches a part that is silently left out when a template changes."""
+    page = page.replace("\N{NO-BREAK SPACE}%", " %")
     for part in ("Is the language model worth more", "At loss rate 0.1 and 0.2, “n-gram prior”", "gilbert_elliott",
                  "swept: 0.01, 0.02, 0.05, 0.1, 0.2", "reed_solomon", "0 (below 0.075)",
                  "not measured: erased packets hold a varying number of tokens", "As the original, token by token",
