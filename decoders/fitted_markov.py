@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 import numpy as np
+from pydantic import Field
 
 from channel_sim.types import Evidence
 from decoders.exact_markov import ExactMarkovDecoder
@@ -22,7 +23,7 @@ class FittedMarkov(ExactMarkovDecoder):
 
     assumptions: ClassVar[tuple[str, ...]] = ("The fitted prior takes the source for a symmetric Markov chain of order one.",)
 
-    flip_probability: None = None  # estimated, so not a key to give
+    flip_probability: None = Field(None, description="estimated from what arrives, so not a key to give")
 
     def _flip_probability(self, evidence: Evidence) -> float:
         pairs = evidence.known[1:] & evidence.known[:-1]

@@ -124,7 +124,10 @@ class Entropy(Coder):
     """
 
     revision: ClassVar[int] = 1
-    assumptions: ClassVar[tuple[str, ...]] = ("Both ends of the entropy coder have the same model, its tables equal bit for bit.",)
+    assumptions: ClassVar[tuple[str, ...]] = (
+        "Both ends of the entropy coder have the same model, its tables equal bit for bit; the model itself is not charged.",
+        "Framing tells where a packet ends on the air, and is not charged beyond the packet's header and CRC.",
+    )
 
     model: SerializeAsAny[CausalModel] | None = Field(None, description="the predictor; default: the shipped one that fits")
     packet_bits: int | None = Field(512, ge=1, description="payload bits of a packet at most; none = the whole item in one packet")
