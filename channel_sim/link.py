@@ -104,6 +104,12 @@ class CodedLink(Channel):
         return self
 
     @property
+    def ignored_fields(self) -> frozenset[str]:
+        of_the_code = {"block_bits", "code_rate", "num_iterations"} if self.code == "uncoded" else set()
+        of_the_fading = {"fading_block_symbols"} if self.fading == "awgn" else set()
+        return frozenset({"esno_db" if self.esno_db is None else "ebno_db"} | of_the_code | of_the_fading)
+
+    @property
     def bits_per_symbol(self) -> int:
         return BITS_PER_SYMBOL[self.modulation]
 

@@ -69,6 +69,10 @@ class ReedSolomon(Protection):
             raise ValueError(f"k must be <= n={self.n}, got {self.k}: lower k or raise n")
         return self
 
+    @property
+    def ignored_fields(self) -> frozenset[str]:
+        return frozenset({"target_uses"} if self.target_uses is None else {"n", "k"})
+
     def check(self, channel: Channel) -> None:
         if not channel.erasure_only:
             raise RequestError(f"reed_solomon replaces missing packets, and {type(channel).__name__} delivers doubtful ones; "

@@ -42,6 +42,11 @@ class Component(BaseModel):
     assumptions: ClassVar[tuple[str, ...]] = ()
     source: ClassVar[str] = ""
 
+    @property
+    def ignored_fields(self) -> frozenset[str]:
+        """Fields that the values of others leave without meaning: they change no number and are not shown."""
+        return frozenset()
+
     def digests(self) -> dict[str, str]:
         """SHA-256 of the files (data, weights) that this component's numbers depend on, by field name."""
         return {}

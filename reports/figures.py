@@ -48,7 +48,7 @@ def draw_metric(summary: Summary, metric: str) -> Figure:
         panels = _panels(summary)
         columns, lines = min(2, len(panels)), -(-len(panels) // 2)
         swept = bool(summary.sweep_keys)
-        num_labels = len(_curves(summary, metric)) + (_num_measured(summary, metric) if swept else 0)
+        num_labels = len(_curves(summary, metric)) + (_num_measured(summary, metric) + len(_markers(summary)) if swept else 0)
         legend_inches = 0.16 * -(-num_labels // 2)
         height = (2.1 * lines if swept else 0.75 + 0.22 * len(summary.arms)) + legend_inches
         figure = Figure(figsize=(COLUMN_INCHES * columns, height))
@@ -116,6 +116,8 @@ def _draw_panel(axis: Axes, summary: Summary, metric: str, points: list[int]) ->
         shown = [(places[index], curve[index]) for index in points if index in curve and (curve[index] > 0 or not _is_log(metric))]
         if shown:
             axis.plot(*zip(*shown, strict=True), zorder=1, **_curve_look(number, label))
+    for marker in _markers(summary):
+        axis.axvline(marker["value"], color="#888888", linewidth=0.8, linestyle="-.", label=_plain(marker["label"]), zorder=0)
     _scale_x(axis, summary, points, places)
     _scale_y(axis, metric)
 
@@ -253,6 +255,11 @@ def _curves(summary: Summary, metric: str) -> dict[str, dict[int, float]]:
         if curve.metric == metric:
             found.setdefault(curve.label, {})[curve.point_index] = curve.value
     return found
+
+
+def _markers(summary: Summary) -> list[dict[str, Any]]:
+    """Places on the first axis that theory names: {key, value, label}."""
+    return [marker for marker in summary.meta.get("markers", []) if marker["key"] == summary.sweep_keys[0]]
 
 
 def _num_measured(summary: Summary, metric: str) -> int:

@@ -15,8 +15,9 @@ from channel_sim.stages import Component
 from channel_sim.trial import Receiver
 from decoders import exact_markov, fitted_markov, most_frequent, ngram, none, repeat_last
 from sources import coder, synthetic, text, tokenizers
-from sources.models import markov, uniform
+from sources.models import markov
 from sources.models import ngram as ngram_model
+from sources.models import uniform
 
 CATALOGUE: Mapping[str, Mapping[str, type[Component]]] = MappingProxyType({
     "sources": {

@@ -6,7 +6,9 @@ import argparse
 import shlex
 import sys
 import tomllib
+from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +51,7 @@ def _list(options: argparse.Namespace) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     from scenarios import runner
+    from scenarios.notes import notes
     from scenarios.progress import Progress
     from scenarios.scenario import load
 
@@ -58,10 +61,11 @@ def _run(options: argparse.Namespace) -> int:
     scenario = load(options.scenario, overrides)
     out = options.out or Path("results") / scenario.name
     runner.plan(scenario, set())  # refuses what cannot be run before anything is written
-    store = runner.open_store(scenario, out, options.command_line)
-    with Progress(scenario.name) as progress:
-        runner.execute(scenario, store, workers=options.workers, progress=progress)
-    _write_results(store, out)
+    with closing(runner.open_store(scenario, out, options.command_line)) as store:
+        with Progress(scenario.name) as progress:
+            runner.execute(scenario, store, workers=options.workers, progress=progress)
+        store.set_meta("notes", notes(scenario, store))
+        _write_results(store, out)
     print(f"report: {out / 'report.html'}")
     return 0
 
@@ -69,16 +73,14 @@ def _run(options: argparse.Namespace) -> int:
 def _status(options: argparse.Namespace) -> int:
     from channel_sim.store import Store
 
-    store = Store(options.folder / "results.sqlite")
-    meta = store.meta()
+    with closing(Store(options.folder / "results.sqlite")) as store:
+        meta, points, addresses = store.meta(), store.points(), store.done()
     planned = meta["items"] * meta["replicates"]
-    done: dict[str, int] = {}
-    for task_id, item, replicate in store.done():
-        done[task_id] = done.get(task_id, 0) + (item < meta["items"] and replicate < meta["replicates"])
-    for point in store.points():
+    done = Counter(task_id for task_id, item, replicate in addresses if item < meta["items"] and replicate < meta["replicates"])
+    for point in points:
         at = ", ".join(f"{key} = {value}" for key, value in point.sweep.items())
-        print(f"{done.get(point.task_id, 0):6}/{planned} trials  {point.arm}{'  at ' + at if at else ''}")
-    missing = sum(planned - done.get(task_id, 0) for task_id in {point.task_id for point in store.points()})
+        print(f"{done[point.task_id]:6}/{planned} trials  {point.arm}{'  at ' + at if at else ''}")
+    missing = sum(planned - done[task_id] for task_id in {point.task_id for point in points})
     print(f"{meta['name']}: " + (f"{missing} trials missing; run the same command to go on" if missing else "complete"))
     return 0
 
@@ -86,8 +88,8 @@ def _status(options: argparse.Namespace) -> int:
 def _report(options: argparse.Namespace) -> int:
     from channel_sim.store import Store
 
-    store = Store(options.folder / "results.sqlite")
-    _write_results(store, options.folder)
+    with closing(Store(options.folder / "results.sqlite")) as store:
+        _write_results(store, options.folder)
     print(f"report: {options.folder / 'report.html'}")
     return 0
 

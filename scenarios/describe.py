@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from channel_sim.stages import Component
+from scenarios.notes import markers
 from scenarios.scenario import STAGES, Scenario, Task
 
 _PACKAGES = ("channel-sim", "numpy", "scipy", "numba", "constriction", "sionna-no-rt", "tensorflow")
@@ -27,6 +28,7 @@ def facts(scenario: Scenario, command: str) -> dict[str, Any]:
         "replicates": scenario.replicates,
         "sweep": scenario.sweep,
         "show": list(scenario.show),
+        "markers": markers(scenario),
         "scenario_toml": scenario.text,
         "arms": [{"label": task.arm, "chain": _stages(task)} for task in first],
         "assumptions": list(dict.fromkeys(sentence for one in components for sentence in one.assumptions)),

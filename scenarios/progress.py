@@ -39,8 +39,9 @@ class Progress:
 
 def _bar() -> Any:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn
     from rich.progress import Progress as Bar
+    from rich.progress import TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     rate = TextColumn("{task.speed:.1f}/s", justify="right")
     rate.render = lambda task: f"{task.speed:.1f}/s" if task.speed else ""  # type: ignore[method-assign,assignment,return-value]

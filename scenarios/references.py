@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
 from channel_sim import theory
 from channel_sim.link import CodedLink
@@ -38,7 +39,8 @@ def _markov_concealment(chain: Chain) -> Iterator[Value]:
     if not isolated or chain.channel.slot_bits is not None:
         return
     loss, flip = chain.channel.loss_rate, chain.source.flip_probability
-    for sides, label in ((2, "optimum, both sides"), (1, "optimum, past only"), (0, "no model")):
+    cases: tuple[tuple[Literal[0, 1, 2], str], ...] = ((2, "optimum, both sides"), (1, "optimum, past only"), (0, "no model"))
+    for sides, label in cases:
         error = theory.markov_map_error(flip, loss, sides)
         yield label, "recovered_fraction", 1 - error, "symbol-wise MAP of a symmetric Markov source over independent erasures"
         yield label, "token_error_rate", loss * error, "symbol-wise MAP of a symmetric Markov source over independent erasures"
@@ -49,6 +51,6 @@ def _uncoded_link(chain: Chain) -> Iterator[Value]:
     if not (isinstance(channel, CodedLink) and channel.code == "uncoded" and channel.fading in ("awgn", "rayleigh_block")):
         return
     order = {"bpsk": 2, "qpsk": 4, "qam16": 16, "qam64": 64}[channel.modulation]
-    fading = "awgn" if channel.fading == "awgn" else "rayleigh"
+    fading: Literal["awgn", "rayleigh"] = "awgn" if channel.fading == "awgn" else "rayleigh"
     error = theory.qam_bit_error_probability(order, channel.resolved_ebno_db, fading)
     yield "uncoded, closed form", "bit_error_rate", error, "exact bit error probability of Gray-labelled QAM"

@@ -113,7 +113,7 @@ def describe(component: Component, *, identity: bool = False) -> dict[str, Any]:
     """Name, revision and fields; with `identity`, what a file holds stands in for where it lies."""
     digests = component.digests()
     described: dict[str, Any] = {"name": catalogue.name_of(component), "revision": component.revision}
-    for field in type(component).model_fields:
+    for field in (field for field in type(component).model_fields if field not in component.ignored_fields):
         value = getattr(component, field)
         described[field] = describe(value, identity=identity) if isinstance(value, Component) else value
     return described | (digests if identity else {})

@@ -30,8 +30,6 @@ def transmit(file: Path, request: str, out: Path, overrides: dict[str, Any]) -> 
     out.mkdir(parents=True, exist_ok=True)
     shown = []
     for task in scenario.tasks:
-        if task.chain.tokenizer.vocab_size != 256:
-            raise RequestError(f"--scenario {request}: arm {task.arm!r} sends symbols, not bytes; choose a scenario over text")
         outcomes = _outcomes(task, scenario.seed)
         folder = out / _slug(task.arm)
         folder.mkdir(exist_ok=True)
@@ -65,6 +63,9 @@ def _source(file: Path, content: bytes) -> dict[str, Any]:
 def _at_one_point(request: str, overrides: dict[str, Any], source: dict[str, Any]) -> Scenario:
     """The scenario with its source replaced, each axis of the sweep fixed at its middle value."""
     scenario = load(request, overrides)
+    for task in scenario.tasks:
+        if task.chain.tokenizer.vocab_size != 256:
+            raise RequestError(f"--scenario {request}: arm {task.arm!r} sends symbols, not bytes; choose a scenario over text")
     middle = {axis: values[len(values) // 2] for axis, values in scenario.sweep.items()}
     source["item_bytes"] = getattr(scenario.tasks[0].chain.source, "item_bytes", _ITEM_BYTES)
     return load(request, middle | overrides | {"source": source})

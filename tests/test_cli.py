@@ -43,6 +43,10 @@ def small(tmp_path: Path) -> Path:
     return path
 
 
+def table(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.read_text().splitlines()))
+
+
 def test_run_leaves_what_it_promises(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """Catches missing outputs and a report path that is not where it is said to be."""
     out = tmp_path / "out"
@@ -50,10 +54,10 @@ def test_run_leaves_what_it_promises(small: Path, tmp_path: Path, capsys: pytest
     assert f"report: {out / 'report.html'}" in capsys.readouterr().out
     for name in ("results.sqlite", "trials.csv", "summary.csv", "report.html", "figures", "samples"):
         assert (out / name).exists()
-    rows = list(csv.DictReader((out / "trials.csv").open()))
+    rows = table(out / "trials.csv")
     assert len(rows) == 2 * 2 * 3
     assert {"task_id", "arm", "channel.loss_rate", "item", "replicate", "token_error_rate"} <= set(rows[0])
-    summary = list(csv.DictReader((out / "summary.csv").open()))
+    summary = table(out / "summary.csv")
     assert {"arm", "metric", "unit", "mean", "ci_low", "ci_high", "num_trials", "task_id"} <= set(summary[0])
 
 

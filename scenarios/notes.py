@@ -1,0 +1,68 @@
+"""Sentences beside the results: what theory says of a scenario's axis, and what its arms show about holes."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from typing import Any
+
+from channel_sim import theory
+from channel_sim.store import Store
+from scenarios.scenario import Scenario, Task
+from sources.coder import Entropy
+from sources.synthetic import Markov
+
+
+def markers(scenario: Scenario) -> list[dict[str, Any]]:
+    """Places on the sweep's first axis that theory names: {key, value, label}."""
+    axis = next(iter(scenario.sweep), "")
+    found = {}
+    for task in scenario.tasks:
+        source = task.chain.source
+        if axis == "channel.loss_rate" and isinstance(source, Markov) and isinstance(task.chain.coder, Entropy):
+            boundary = theory.markov_break_even(source.flip_probability)
+            found[boundary] = {"key": axis, "value": boundary, "label": f"1 − h(p) = {boundary:.3f}"}
+    return list(found.values())
+
+
+def notes(scenario: Scenario, store: Store) -> list[str]:
+    """What the report should say in words."""
+    return [*_break_even(scenario), *_holes(scenario, store)]
+
+
+def _break_even(scenario: Scenario) -> list[str]:
+    return [f"Theory: at one channel use a symbol an entropy code with ideal parity is free of errors below a loss rate of "
+            f"{marker['label']}, where the best prior is not; above it the parity fails at once and the prior goes on. "
+            "Real codes of finite length fail a little earlier." for marker in markers(scenario)]
+
+
+def _holes(scenario: Scenario, store: Store) -> list[str]:
+    """For arms that differ in interleaving alone: what is restored of isolated and of contiguous holes."""
+    middle = scenario.tasks[-1].point_index // 2
+    shown = [task for task in scenario.tasks if task.point_index == middle and task.chain.source.modality == "text"]
+    sentences = []
+    for apart, together in itertools.permutations(shown, 2):
+        if not _differ_in_interleaving(apart, together):
+            continue
+        isolated, contiguous = _recovered(store, apart), _recovered(store, together)
+        if isolated is not None and contiguous is not None:
+            at = ", ".join(f"{key} = {value}" for key, value in together.sweep.items())
+            sentences.append(
+                f"A contiguous hole in text cannot be restored: at {at}, where a lost packet takes a stretch of neighbouring "
+                f"bytes (“{together.arm}”), the prior gets {100 * contiguous:.0f} % of them right, most of them by guessing "
+                f"spaces and frequent letters; spread over the item (“{apart.arm}”) {100 * isolated:.0f} %.")
+    return sentences
+
+
+def _differ_in_interleaving(apart: Task, together: Task) -> bool:
+    if not getattr(apart.chain.coder, "interleave", False):
+        return False
+    return replace(apart.chain, coder=apart.chain.coder.model_copy(update={"interleave": False})) == together.chain
+
+
+def _recovered(store: Store, task: Task) -> float | None:
+    pairs = [one.metrics["recovered_fraction"] for one in store.trials(task.task_id) if "recovered_fraction" in one.metrics]
+    erased = sum(pair[1] for pair in pairs)
+    # what decoder `none` does not try says nothing about holes
+    restored = sum(pair[0] for pair in pairs)
+    return restored / erased if restored else None
