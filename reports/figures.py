@@ -120,6 +120,8 @@ def _draw_panel(axis: Axes, summary: Summary, metric: str, points: list[int]) ->
         axis.axvline(marker["value"], color="#888888", linewidth=0.8, linestyle="-.", label=_plain(marker["label"]), zorder=0)
     _scale_x(axis, summary, points, places)
     _scale_y(axis, metric)
+    if _is_log(metric) and (floor := _floor(summary, metric)):
+        axis.set_ylim(floor, min(axis.get_ylim()[1], 1.3))  # a rate ends at 1
 
 
 def _draw_series(axis: Axes, measured: list[tuple[float, Estimate]], number: int, arm: str, *, log: bool) -> None:
@@ -242,6 +244,14 @@ def _scale_y(axis: Axes, metric: str) -> None:
         axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.yaxis.set_minor_locator(LogLocator(10, subs=tuple(range(2, 10))))
     axis.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _floor(summary: Summary, metric: str) -> float:
+    """Where a log axis begins: below every mean and limit, so that an interval down to 0 does not stretch it."""
+    found = [one for row in summary.rows if (one := row.estimate(metric))]
+    heights = [one.mean or one.high or 0 for one in found]
+    heights += [value for curve in _curves(summary, metric).values() for value in curve.values()]
+    return 0.3 * min((height for height in heights if height > 0), default=0)
 
 
 def _is_log(metric: str) -> bool:
