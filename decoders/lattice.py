@@ -85,8 +85,9 @@ def forward_backward(trie: Trie, states: States, window: Window, num_paths: int,
 @njit(cache=True)
 def _empty(num_tokens: int, num_unknown: int, width: int) -> Lattice:
     shape = (num_tokens, width)
-    return Lattice(np.zeros(num_tokens, np.int64), np.zeros(shape, np.int32), np.zeros(shape, np.int32), np.zeros(shape, np.uint8),
-                   np.ones(shape), np.zeros(shape), np.zeros(shape), np.full(num_tokens, -1, np.int32), np.zeros((num_unknown, 256)))
+    return Lattice(
+        np.zeros(num_tokens, np.int64), np.zeros(shape, np.int32), np.zeros(shape, np.int32), np.zeros(shape, np.uint8),
+        np.ones(shape), np.zeros(shape), np.zeros(shape), np.full(num_tokens, -1, np.int32), np.zeros((num_unknown, 256)))
 
 
 @njit(cache=True)

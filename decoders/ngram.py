@@ -44,7 +44,7 @@ class NGramRestorer(Decoder):
         return [self._restore(one) for one in evidence]
 
     def digests(self) -> dict[str, str]:
-        return {f"model.{name}": digest for name, digest in (self.model or NGram()).digests().items()}
+        return {} if self.model else {"model": NGram().digests()["path"]}  # a model that is named tells its own
 
     def _restore(self, evidence: Evidence) -> Reconstruction:
         if evidence.vocab_size != 256:

@@ -46,10 +46,13 @@ def train_ngram(data: Path, out: Path, *, order: int = 8, max_megabytes: float =
         "data": {"name": Path(data).name, "bytes": len(text), "sha256": hashlib.sha256(text).hexdigest(), "licence": licence},
         "versions": {"channel-sim": version("channel-sim"), "numpy": np.__version__},
     }
-    out.parent.mkdir(parents=True, exist_ok=True)
-    save_weights(out, packed, config)
-    card = _card(config, len(packed), *_measured(out, text, validation))
-    out.with_suffix(".md").write_text(card)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        save_weights(out, packed, config)
+        card = _card(config, len(packed), *_measured(out, text, validation))
+        out.with_suffix(".md").write_text(card)
+    except OSError as error:
+        raise RequestError(f"--out must be a file that can be written, got {str(out)!r} ({error.strerror})") from error
     report.finish()
     return card
 

@@ -196,6 +196,12 @@ def test_a_long_hole_ends_in_time() -> None:
     assert seconds[2] < 16 * seconds[1] + 1 and seconds[2] < 20
 
 
+def test_shipped_weights_are_part_of_the_identity() -> None:
+    """Catches results that stay on file when the shipped weights change."""
+    assert NGramRestorer().digests() == {"model": NGram().digests()["path"]}
+    assert NGramRestorer(model=NGram()).digests() == {}
+
+
 def test_other_vocabularies_are_refused() -> None:
     """Catches tokens of another kind read as bytes."""
     with pytest.raises(RequestError, match="vocab_size 256.*got 4"):

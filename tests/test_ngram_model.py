@@ -188,6 +188,13 @@ def test_every_byte_value_can_be_learnt(tmp_path: Path) -> None:
     assert bits_per_byte(model, Key(4).integers(256, 20_000).astype(np.uint8).tobytes()) == pytest.approx(8.0, abs=0.2)
 
 
+def test_one_byte_over_and_over(tmp_path: Path) -> None:
+    """Catches discounts and quantiser steps that need more than one count to be defined."""
+    (tmp_path / "same").write_bytes(b"a" * 50)
+    train_ngram(tmp_path / "same", tmp_path / "same.safetensors")
+    assert bits_per_byte(NGram(path=str(tmp_path / "same.safetensors")), b"a" * 100) < 0.2
+
+
 def test_folder_is_its_files_one_after_the_other(tmp_path: Path) -> None:
     """Catches an order of files that depends on the file system."""
     (tmp_path / "data").mkdir()
@@ -220,6 +227,8 @@ def test_data_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
     (tmp_path / "text").write_bytes(TEXT)
     with pytest.raises(RequestError, match="--out"):
         train_ngram(tmp_path / "text", tmp_path / "out.bin")
+    with pytest.raises(RequestError, match="--out"):
+        train_ngram(tmp_path / "text", tmp_path / "text" / "out.safetensors")
 
 
 def test_foreign_weights_are_refused(tmp_path: Path, small: NGram) -> None:
