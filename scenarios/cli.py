@@ -176,7 +176,7 @@ def _parser() -> argparse.ArgumentParser:
     ngram = models.add_parser("ngram", help="byte n-gram, interpolated Kneser-Ney, pruned")
     ngram.add_argument("--data", type=Path, required=True, help="a file or a folder of training data")
     ngram.add_argument("--out", type=Path, default=Path("ngram.safetensors"), help="weights to write (default ngram.safetensors)")
-    ngram.add_argument("--order", type=_count, default=6, help="longest n-gram (default 6)")
+    ngram.add_argument("--order", type=_count, default=8, help="longest n-gram (default 8)")
     ngram.add_argument("--max-megabytes", type=float, default=6.0, help="size to prune to (default 6)")
 
     _command(commands, "doctor", _doctor, "check this installation")
