@@ -47,25 +47,23 @@ class NGram(FiniteContextModel):
 
     @property
     def context_length(self) -> int:
-        return self.trie().context_length
+        return _weights(self.path).trie.context_length
+
+    def start(self, num_lanes: int) -> np.ndarray:
+        _weights.cache_clear()  # the file may be another one by now; within a message it had better not be
+        return super().start(num_lanes)
 
     def frequencies(self, state: np.ndarray) -> np.ndarray:
-        return frequency_tables(self.trie(), np.ascontiguousarray(state, np.int32))
+        return frequency_tables(_weights(self.path).trie, np.ascontiguousarray(state, np.int32))
 
     def digests(self) -> dict[str, str]:
-        return {"path": self._weights().digest}
+        _weights.cache_clear()
+        return {"path": _weights(self.path).digest}
 
     def trie(self) -> Trie:
         """The model in memory, for kernels that score single bytes; read once a process."""
-        return self._weights().trie
-
-    def _weights(self) -> Weights:
-        file = SHIPPED if self.path is None else Path(self.path)
-        try:
-            return _load(file, file.stat().st_mtime_ns)
-        except (OSError, ValueError, KeyError, SafetensorError, zlib.error, lzma.LZMAError) as error:
-            raise RequestError(f"model.path must be n-gram weights with their .json beside them, got {str(file)!r} ({error}); "
-                               "make them with channel-sim train ngram") from error
+        _weights.cache_clear()
+        return _weights(self.path).trie
 
 
 class Weights(NamedTuple):
@@ -73,6 +71,17 @@ class Weights(NamedTuple):
 
     digest: str
     trie: Trie
+
+
+@lru_cache(maxsize=4)
+def _weights(path: str | None) -> Weights:
+    """What the file held when it was last looked at: to ask for its date at every table takes longer than the table."""
+    file = SHIPPED if path is None else Path(path)
+    try:
+        return _load(file, file.stat().st_mtime_ns)
+    except (OSError, ValueError, KeyError, SafetensorError, zlib.error, lzma.LZMAError) as error:
+        raise RequestError(f"model.path must be n-gram weights with their .json beside them, got {str(file)!r} ({error}); "
+                           "make them with channel-sim train ngram") from error
 
 
 @lru_cache(maxsize=4)
