@@ -14,6 +14,8 @@ from channel_sim.checks import RequestError
 
 SCHEMA_VERSION = 1
 _APPLICATION_ID = 0x63686E73  # "chns": tells our files from any other SQLite file
+_PATIENCE_SECONDS = 60.0  # how long a writer waits for another one
+_ENCODER = json.JSONEncoder(sort_keys=True, allow_nan=False)
 _TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE tasks (task_id TEXT PRIMARY KEY, resolved TEXT NOT NULL);
@@ -23,13 +25,27 @@ CREATE TABLE trials (task_id TEXT NOT NULL REFERENCES tasks, item INTEGER, repli
                      metrics TEXT NOT NULL, reasons TEXT NOT NULL, ledger TEXT NOT NULL, seconds REAL NOT NULL,
                      PRIMARY KEY (task_id, item, replicate)) WITHOUT ROWID;
 CREATE TABLE samples (task_id TEXT NOT NULL REFERENCES tasks, item INTEGER, sample TEXT NOT NULL, PRIMARY KEY (task_id, item));
+CREATE TABLE failures (task_id TEXT NOT NULL REFERENCES tasks, item INTEGER, replicate INTEGER, error TEXT NOT NULL,
+                       PRIMARY KEY (task_id, item, replicate)) WITHOUT ROWID;
+CREATE TABLE stops (task_id TEXT PRIMARY KEY REFERENCES tasks, reason TEXT NOT NULL);
 CREATE TABLE curves (point_index INTEGER, label TEXT, metric TEXT, value REAL NOT NULL, source TEXT NOT NULL,
                      PRIMARY KEY (point_index, label, metric));
 """
 
 
+Address = tuple[str, int, int]
+"""(task_id, item, replicate)"""
+
+
 class StoreConflict(RequestError):
-    """The same address was given two different results."""
+    """The same address was given two different results; `values` are what differs of them, the one on file first."""
+
+    def __init__(self, message: str, address: Address, values: tuple[str, str]) -> None:
+        super().__init__(message, address, values)
+        self.address, self.values = address, values
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 @dataclass(frozen=True)
@@ -43,6 +59,16 @@ class Trial:
     reasons: dict[str, str]
     ledger: dict[str, float]
     seconds: float = field(default=0.0, compare=False)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An address without a result, and the error that its last attempt ended with."""
+
+    task_id: str
+    item: int
+    replicate: int
+    error: str
 
 
 @dataclass(frozen=True)
@@ -80,12 +106,15 @@ class Store:
         if not path.is_file():
             raise RequestError(f"{path}: no results there; run a scenario with --out {path.parent} first")
         self.path, self._writable = path, writable
-        self._connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode={'rw' if writable else 'ro'}", uri=True)
+        self._connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode={'rw' if writable else 'ro'}", uri=True,
+                                           timeout=_PATIENCE_SECONDS)
         try:
             self._check()
             if writable:
-                with self._transaction():
+                with self._writing():
                     self._connection.execute("PRAGMA journal_mode=WAL")
+                    # a commit survives the end of the process; a power cut may cost the last blocks, which are run again
+                    self._connection.execute("PRAGMA synchronous=NORMAL")
         except RequestError:
             self._connection.close()
             raise
@@ -104,9 +133,21 @@ class Store:
                                          f"PRAGMA user_version={SCHEMA_VERSION};")
                 connection.executemany("INSERT INTO meta VALUES (?, ?)", [(k, _dump(v)) for k, v in meta.items()])
             unborn.rename(path)
-        except (OSError, sqlite3.OperationalError) as error:
+        except (OSError, sqlite3.DatabaseError) as error:
+            with suppress(OSError):
+                unborn.unlink(missing_ok=True)
             raise RequestError(f"{path}: cannot be written ({error}); choose another --out") from error
         return cls(path, writable=True)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All writes inside it as one: on file together when it ends, none of them when it fails or is killed."""
+        if self._connection.in_transaction:
+            yield
+            return
+        with self._writing(), self._connection:
+            self._connection.execute("BEGIN IMMEDIATE")  # nobody writes between a look at an address and its row
+            yield
 
     def close(self) -> None:
         """Close the file; one that was written is a single file again, readable where nothing can be written."""
@@ -121,12 +162,14 @@ class Store:
         return {key: json.loads(value) for key, value in self._rows("SELECT key, value FROM meta")}
 
     def set_meta(self, key: str, value: Any) -> None:
-        with self._transaction():
+        with self.transaction():
             self._connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, _dump(value)))
 
     def set_plan(self, points: Iterable[Point], resolved: dict[str, dict[str, Any]], curves: Iterable[Curve]) -> None:
-        """Replace the plan: which arm is which task at which sweep point. Trials of tasks that leave the plan stay on file."""
-        with self._transaction():
+        """Replace the plan: which arm is which task at which sweep point. Trials of tasks that leave the plan stay on file;
+        why points were stopped is forgotten, since the new plan may have another rule."""
+        with self.transaction():
+            self._connection.execute("DELETE FROM stops")
             self._connection.execute("DELETE FROM points")
             self._connection.execute("DELETE FROM curves")
             tasks = [(task_id, _dump(one)) for task_id, one in resolved.items()]
@@ -138,15 +181,50 @@ class Store:
 
     def add(self, trials: Iterable[Trial], samples: Iterable[tuple[str, int, dict[str, Any]]] = ()) -> None:
         """Commit one block. An address on file with other numbers is a `StoreConflict`; equal numbers are no conflict."""
-        with self._transaction():
+        with self.transaction():
             for trial in trials:
                 self._add_one(trial)
             self._connection.executemany("INSERT OR REPLACE INTO samples VALUES (?, ?, ?)",
                                          [(task, item, _dump(sample)) for task, item, sample in samples])
+            self._connection.execute("DELETE FROM failures WHERE EXISTS (SELECT 1 FROM trials WHERE "
+                                     "(trials.task_id, trials.item, trials.replicate) = "
+                                     "(failures.task_id, failures.item, failures.replicate))")
 
-    def done(self) -> set[tuple[str, int, int]]:
+    def add_failure(self, task_id: str, item: int, replicate: int, error: str) -> None:
+        """Record that an address gave an error and no trial; a trial at that address, before or later, is what counts."""
+        with self.transaction():
+            self._connection.execute("INSERT OR REPLACE INTO failures SELECT ?1, ?2, ?3, ?4 WHERE NOT EXISTS "
+                                     "(SELECT 1 FROM trials WHERE task_id=?1 AND item=?2 AND replicate=?3)",
+                                     (task_id, item, replicate, error))
+
+    def set_stop(self, task_id: str, reason: str) -> None:
+        """Record why a task gets no further items."""
+        with self.transaction():
+            self._connection.execute("INSERT OR REPLACE INTO stops VALUES (?, ?)", (task_id, reason))
+
+    def done(self) -> set[Address]:
         """The addresses (task_id, item, replicate) on file."""
-        return set(self._rows("SELECT task_id, item, replicate FROM trials"))
+        names: dict[str, str] = {}  # one string a task, not one a trial
+        rows = self._rows("SELECT task_id, item, replicate FROM trials")
+        return {(names.setdefault(task_id, task_id), item, replicate) for task_id, item, replicate in rows}
+
+    def num_trials(self) -> int:
+        """How many trials are on file, those of tasks outside the plan included."""
+        ((count,),) = self._rows("SELECT count(*) FROM trials")
+        return int(count)
+
+    def failures(self) -> list[Failure]:
+        """The addresses that gave an error and no trial so far, in order."""
+        rows = self._rows("SELECT task_id, item, replicate, error FROM failures ORDER BY task_id, item, replicate")
+        return [Failure(*row) for row in rows]
+
+    def stops(self) -> dict[str, str]:
+        """task_id -> why it got no further items."""
+        return dict(self._rows("SELECT task_id, reason FROM stops ORDER BY task_id"))
+
+    def tasks(self) -> dict[str, dict[str, Any]]:
+        """task_id -> the resolved task, of all tasks on file, those outside the plan included."""
+        return {task_id: json.loads(text) for task_id, text in self._rows("SELECT task_id, resolved FROM tasks ORDER BY task_id")}
 
     def points(self) -> list[Point]:
         """The plan, ordered by arm, then by sweep point."""
@@ -179,14 +257,17 @@ class Store:
     def _add_one(self, trial: Trial) -> None:
         numbers = (_dump(trial.metrics), _dump(trial.reasons), _dump(trial.ledger))
         address = (trial.task_id, trial.item, trial.replicate)
+        added = self._connection.execute("INSERT INTO trials VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                                         (*address, *numbers, trial.seconds))
+        if added.rowcount:
+            return
         known = self._connection.execute("SELECT metrics, reasons, ledger FROM trials WHERE task_id=? AND item=? AND replicate=?",
                                          address).fetchone()
-        if known is None:
-            self._connection.execute("INSERT INTO trials VALUES (?, ?, ?, ?, ?, ?, ?)", (*address, *numbers, trial.seconds))
-        elif known != numbers:
+        if known != numbers:
             before, now = next(pair for pair in zip(known, numbers, strict=True) if pair[0] != pair[1])
             raise StoreConflict(f"{self.path}: task {trial.task_id[:12]}, item {trial.item}, replicate {trial.replicate} has "
-                                f"{before} on file and {now} now; two versions of code or machine met: use another --out")
+                                f"{before} on file and {now} now; two versions of code or machine met: use another --out",
+                                address, (before, now))
 
     def _rows(self, query: str, *arguments: Any) -> Iterator[Any]:
         try:
@@ -195,12 +276,12 @@ class Store:
             raise RequestError(f"{self.path}: cannot be read ({error}); restore it or choose another --out") from error
 
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
+    def _writing(self) -> Iterator[None]:
         try:
-            with self._connection:
-                yield
-        except sqlite3.OperationalError as error:
-            raise RequestError(f"{self.path}: cannot write results ({error}); free space or choose another --out") from error
+            yield
+        except sqlite3.DatabaseError as error:
+            raise RequestError(f"{self.path}: cannot write results ({error}); what was finished is kept: make room, let one run "
+                               "alone write there, or choose another --out") from error
 
     def _check(self) -> None:
         try:
@@ -219,4 +300,4 @@ class Store:
 
 
 def _dump(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, allow_nan=False)  # ASCII: names of files may hold what is no UTF-8
+    return _ENCODER.encode(value)  # ASCII: names of files may hold what is no UTF-8
