@@ -166,6 +166,10 @@ class CodedLink(Channel):
         """Bits and symbols of what a packet is made up of: code blocks, or symbols."""
         return (self.bits_per_symbol, 1) if self.code == "uncoded" else (self.block_bits, self.frame.symbols)
 
+    def side_uses(self, num_bits: int) -> int:
+        # at the rate of the code, but in no code word of their own: what is told beside the packets goes along with one of them
+        return int(np.ceil(num_bits / (self.realised_code_rate * self.bits_per_symbol)))
+
     def channel_uses(self, num_bits: np.ndarray) -> np.ndarray:
         bits, symbols = self._unit
         return -(-np.asarray(num_bits, dtype=np.int64) // bits) * symbols

@@ -98,7 +98,7 @@ class ReedSolomon(Protection):
         if self.target_uses is None:
             return split
         side_bits = _side_bits(sum(block.num_parity for block in coded.blocks))
-        uses = int(channel.channel_uses(np.array([side_bits]))[0])
+        uses = channel.side_uses(side_bits)
         return split + Ledger(side_bits=side_bits, channel_uses=uses, energy=float(uses))
 
     def _blocks(self, packets: Packets, channel: Channel) -> list[_Block]:
@@ -116,11 +116,11 @@ class ReedSolomon(Protection):
         if packets.num_packets == 0:
             return 0
         parity_bits = packets.header_bits + 8 * sum(_widths(packets)) + channel.crc_bits
-        uses, side = (int(channel.channel_uses(np.array([bits]))[0]) for bits in (parity_bits, _side_bits(1)))
+        uses, side = int(channel.channel_uses(np.array([parity_bits]))[0]), channel.side_uses(_side_bits(1))
         spare = target_uses - int(channel.channel_uses(channel.bits_on_air(packets)).sum())
         # a block of one packet has 254 parity packets at most, and more tell no more
         num_parity = min(max(0, (spare - side) // max(uses, 1)), (reed_solomon.MOST_ROWS - 1) * packets.num_packets)
-        while num_parity and num_parity * uses + int(channel.channel_uses(np.array([_side_bits(num_parity)]))[0]) > spare:
+        while num_parity and num_parity * uses + channel.side_uses(_side_bits(num_parity)) > spare:
             num_parity -= 1
         return num_parity
 

@@ -179,6 +179,10 @@ class Channel(Component, ABC):
         """Channel uses that packets of `num_bits` (header, payload and CRC) take, one number a packet."""
         return np.asarray(num_bits, dtype=np.int64)
 
+    def side_uses(self, num_bits: int) -> int:
+        """Channel uses of a few bits that are told beside the packets (preamble, side information)."""
+        return num_bits
+
     def charge(self, packets: Packets) -> Ledger:
         """What sending these packets once costs."""
         sent = self.bits_on_air(packets)

@@ -117,7 +117,7 @@ def _outcome(chain: Chain, sent: Sent, delivery: Delivery, received: Received) -
 
 def _own_charges(chain: Chain, sent: Sent) -> Ledger:
     preamble_bits = sent.preamble.num_bits
-    uses = int(chain.channel.channel_uses(np.array([preamble_bits]))[0])
+    uses = chain.channel.side_uses(preamble_bits)
     return Ledger(
         source_symbols=sent.item.content.size if isinstance(sent.item.content, np.ndarray) else len(sent.item.content),
         token_bits=sent.tokens.values.size * sent.tokens.bits_per_token,
