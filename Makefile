@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint types tests slow wheel clean
+.PHONY: demo test lint types tests slow figures wheel clean
 
 demo: $(VENV)/.installed
 	$(BIN)/channel-sim run quickstart --out results/quickstart
@@ -32,6 +32,11 @@ $(VENV)/.installed: setup.cfg pyproject.toml
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
 	touch $@
+
+figures: $(VENV)/.installed
+	set -e; for run in quickstart:token_error_rate text_over_rayleigh:token_error_rate markov_optimum:recovered_fraction \
+	  markov_breakeven:token_error_rate; do \
+	  $(BIN)/channel-sim run $${run%%:*}; cp results/$${run%%:*}/figures/$${run##*:}.svg docs/figures/$${run%%:*}.svg; done
 
 wheel: $(VENV)/.installed-dev
 	$(BIN)/python -m build --wheel
