@@ -26,6 +26,7 @@ _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#8C3A6E", "#111111", "#B07A00", "#
 _MARKERS = ("o", "s", "^", "D", "v", "X", "P", "*")
 _DASHES: tuple[Any, ...] = ((0, (5, 2)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5)), (0, (2, 1.5)))
 _SMALLEST = 1e-9
+_LEGEND_CHARACTERS = 58
 _CURVE_COLOURS = ("#000000", "#555555", "#000000", "#555555")
 _STYLE: dict[Any, Any] = {
     "font.family": ["STIXGeneral", "DejaVu Sans"], "mathtext.fontset": "stix", "font.size": 8, "axes.labelsize": 8.5,
@@ -48,8 +49,8 @@ def draw_metric(summary: Summary, metric: str) -> Figure:
         panels = _panels(summary)
         columns, lines = min(2, len(panels)), -(-len(panels) // 2)
         swept = bool(summary.sweep_keys)
-        num_labels = len(_curves(summary, metric)) + (_num_measured(summary, metric) + len(_markers(summary)) if swept else 0)
-        legend_inches = 0.16 * -(-num_labels // 2)
+        labels = _legend_labels(summary, metric)
+        legend_inches = 0.16 * -(-len(labels) // _legend_columns(labels))
         height = (2.1 * lines if swept else 0.75 + 0.22 * len(summary.arms)) + legend_inches
         figure = Figure(figsize=(COLUMN_INCHES * columns, height))
         axes = figure.subplots(lines, columns, squeeze=False, sharex=swept, sharey=swept)
@@ -194,7 +195,22 @@ def _add_legend(figure: Figure) -> None:
         handles, labels = axis.get_legend_handles_labels()
         found.update(zip(labels, handles, strict=True))
     if found:
-        figure.legend(list(found.values()), list(found), loc="outside lower center", ncols=2, columnspacing=1.5)
+        figure.legend(list(found.values()), list(found), loc="outside lower center", ncols=_legend_columns(list(found)),
+                      columnspacing=1.5)
+
+
+def _legend_labels(summary: Summary, metric: str) -> list[str]:
+    """What the legend will say: arms, closed forms and markers, where an axis is swept."""
+    measured = [arm for arm in summary.arms if any(row.estimate(metric) for row in summary.of(arm))]
+    curves = list(_curves(summary, metric))
+    return [*measured, *curves, *(marker["label"] for marker in _markers(summary))] if summary.sweep_keys else curves
+
+
+def _legend_columns(labels: Sequence[str]) -> int:
+    """2 where the longest labels of both halves fit one column of text side by side."""
+    half = -(-len(labels) // 2)
+    widths = [max(map(len, part), default=0) for part in (labels[:half], labels[half:])]
+    return 2 if sum(widths) <= _LEGEND_CHARACTERS else 1
 
 
 def _places(summary: Summary, points: list[int]) -> dict[int, float]:
@@ -270,10 +286,6 @@ def _curves(summary: Summary, metric: str) -> dict[str, dict[int, float]]:
 def _markers(summary: Summary) -> list[dict[str, Any]]:
     """Places on the first axis that theory names: {key, value, label}."""
     return [marker for marker in summary.meta.get("markers", []) if marker["key"] == summary.sweep_keys[0]]
-
-
-def _num_measured(summary: Summary, metric: str) -> int:
-    return sum(any(row.estimate(metric) for row in summary.of(arm)) for arm in summary.arms)
 
 
 def _axis_words(name: str) -> str:
