@@ -14,6 +14,7 @@ from channel_sim.types import Content, Evidence, Item, Origin, Packets, Reconstr
 Number = float | np.integer | np.floating | np.bool_
 _PROBABILITY_FLOOR = 2.0**-30
 _CHRF_ORDER, _CHRF_BETA = 6, 2.0
+_CALIBRATION_BINS = 10
 _CHARACTER_BITS = 21  # of a Unicode code point
 _WHITE_SPACE = np.frombuffer(b" \t\n\r\f\v", np.uint8)
 
@@ -38,6 +39,7 @@ CATALOGUE: dict[str, Metric] = {
     "word_error_rate": Metric("1", "lower", "edit distance in words (split at white space), of all words"),
     "chrf": Metric("1", "higher", "character n-gram F2 score of order 6, mean over items"),
     "packet_loss_rate": Metric("1", "neither", "packets that the channel lost, of all that were sent, parity included"),
+    "packet_error_rate": Metric("1", "lower", "packets lost or with a wrong bit after FEC, of all that were sent"),
     "residual_packet_loss_rate": Metric("1", "lower", "the coder's packets still missing after protection"),
     "undetected_error_rate": Metric("1", "lower", "packets trusted though their bits are wrong, of all delivered"),
     "desync_rate": Metric("1", "lower", "packets that decoded to wrong tokens taken as known, of all packets"),
@@ -49,6 +51,8 @@ CATALOGUE: dict[str, Metric] = {
     "channel_uses_per_sample": Metric("use", "lower", "channel uses, all overhead charged, per source sample"),
     "concealment_nll_bits": Metric("bit", "lower", "-log2 posterior of the true token, floored at 2^-30, per erased token"),
     "brier": Metric("1", "lower", "mean squared error of the confidence in restored tokens"),
+    "expected_calibration_error": Metric(
+        "1", "lower", "|confidence - share right| of restored tokens in ten equal bins of confidence, item by item"),
     "risk_coverage_area": Metric("1", "lower", "mean error rate of the most confident restored tokens, over all coverages"),
 }
 
@@ -126,6 +130,7 @@ def _confidence(book: Measurement, truth: Truth, evidence: Evidence, reconstruct
     confidence = reconstruction.confidence[restored].astype(np.float64)
     book.ratio("brier", np.sum((confidence - right) ** 2), right.size, "no token was restored")
     book.ratio("risk_coverage_area", _risk_coverage_area(confidence, right), min(right.size, 1), "no token was restored")
+    book.ratio("expected_calibration_error", _calibration_gaps(confidence, right), right.size, "no token was restored")
     if reconstruction.posterior is None:
         book.reasons["concealment_nll_bits"] = "the decoder states no posterior"
         return
@@ -133,6 +138,16 @@ def _confidence(book: Measurement, truth: Truth, evidence: Evidence, reconstruct
     of_truth = reconstruction.posterior[np.arange(unknown.sum()), truth.tokens.values[unknown]].astype(np.float64)
     nll = -np.log2(np.maximum(of_truth, _PROBABILITY_FLOOR))[evidence.erased[unknown]]
     book.ratio("concealment_nll_bits", nll.sum(), nll.size, "no token was erased")
+
+
+def _calibration_gaps(confidence: np.ndarray, right: np.ndarray) -> float:
+    """Σ over bins of |Σ confidence - number right|.
+
+    Source: M. P. Naeini, G. F. Cooper, M. Hauskrecht, "Obtaining well calibrated probabilities using Bayesian binning",
+    AAAI 2015, eq. 3.
+    """
+    bins = np.minimum((confidence * _CALIBRATION_BINS).astype(np.int64), _CALIBRATION_BINS - 1)
+    return float(np.abs(np.bincount(bins, confidence - right, minlength=1)).sum())
 
 
 def _risk_coverage_area(confidence: np.ndarray, right: np.ndarray) -> float:

@@ -247,6 +247,7 @@ def channel_counts(observation: Observation, detection: Detection, reception: Re
     """What the channel did to all that was sent, parity included; `reception` is the channel's own.
 
     packet_loss_rate: packets lost (a packet erased because its CRC failed is lost) / packets sent
+    packet_error_rate: packets lost, or decided wrongly in any bit / packets sent
     bit_error_rate:   wrong decisions / payload bits decided, before a failed CRC blanks them; an LLR of 0 decides nothing
     block_error_rate: code blocks in error / code blocks, where the channel codes
     """
@@ -255,6 +256,7 @@ def channel_counts(observation: Observation, detection: Detection, reception: Re
     wrong = decided & ((detection.llr > 0) != packets.bits)
     counts = {
         "packet_loss_rate": (float(reception.lost.sum()), float(packets.num_packets)),
+        "packet_error_rate": (float((reception.lost | wrong.any(axis=1)).sum()), float(packets.num_packets)),
         "bit_error_rate": (float(wrong.sum()), float(decided.sum())),
     }
     if detection.num_blocks is not None and detection.block_errors is not None:

@@ -79,6 +79,7 @@ def worked_example(posterior: bool = True) -> Measurement:
     ("concealment_nll_bits", 1 + 2 + 30, 3),  # a truth that was held impossible costs the floor
     ("brier", 0.1**2 + 0.4**2 + 0.5**2, 3),
     ("risk_coverage_area", (0 + 0 + 1 / 3) / 3, 1),
+    ("expected_calibration_error", 0.1 + 0.4 + 0.5, 3),
 ])
 def test_worked_example(metric, numerator, denominator):
     """Catches a metric whose numerator or denominator counts something else than it says."""
@@ -280,6 +281,13 @@ def test_confidence_that_is_earned_is_rewarded():
     ranked, reversed_ = [0.9, 0.8, 0.7, 0.6, 0.1], [0.1, 0.2, 0.3, 0.4, 0.9]
     areas = [confidence_metrics(confidence, right)["risk_coverage_area"] for confidence in (ranked, [0.5] * 5, reversed_)]
     assert areas[0] < areas[1] < areas[2] and areas[1] == pytest.approx(0.2)
+
+
+def test_calibration_compares_bin_by_bin():
+    """Catches gaps that cancel between bins, and the confidence 1 falling out of the last bin."""
+    errors = {c: confidence_metrics([c] * 5, [True] * 4 + [False])["expected_calibration_error"] for c in (0.8, 1.0)}
+    assert errors[0.8] == pytest.approx(0, abs=1e-6) and errors[1.0] == pytest.approx(0.2)
+    assert confidence_metrics([0.25, 0.75], [True, False])["expected_calibration_error"] == pytest.approx(0.75)
 
 
 def test_received_and_lost_tokens_have_no_part_in_confidence():
