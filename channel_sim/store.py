@@ -107,7 +107,7 @@ class Store:
             raise RequestError(f"{path}: no results there; run a scenario with --out {path.parent} first")
         self.path, self._writable = path, writable
         self._connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode={'rw' if writable else 'ro'}", uri=True,
-                                           timeout=_PATIENCE_SECONDS)
+                                           timeout=_PATIENCE_SECONDS, isolation_level=None)
         try:
             self._check()
             if writable:
@@ -271,7 +271,8 @@ class Store:
 
     def _rows(self, query: str, *arguments: Any) -> Iterator[Any]:
         try:
-            yield from self._connection.execute(query, arguments)
+            for row in self._connection.execute(query, arguments):  # not `yield from`: it would close a cursor of a closed file
+                yield row
         except sqlite3.DatabaseError as error:
             raise RequestError(f"{self.path}: cannot be read ({error}); restore it or choose another --out") from error
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from channel_sim.checks import RequestError
-from channel_sim.store import SCHEMA_VERSION, Curve, Point, Store, StoreConflict, Trial
+from channel_sim.store import SCHEMA_VERSION, Curve, Failure, Point, Store, StoreConflict, Trial
 
 META = {"question": "Wer gewinnt? «ä»", "seed": 1, "arms": ["a", "b"]}
 POINTS = [Point(0, 0, "a", {"channel.loss_rate": 0.1}, "t0"), Point(1, 0, "b", {"channel.loss_rate": 0.1}, "t1"),
@@ -258,3 +258,57 @@ def _run(statements: str, path: Path, *, status: int) -> None:
     imports = "import os, sqlite3; from pathlib import Path; from channel_sim import store; from channel_sim.store import Store"
     program = f"{imports}; path = Path({str(path)!r}); {statements}"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == status
+
+
+def test_a_failure_stays_until_its_address_has_a_trial(path, store):
+    """Catches failures that are lost, kept beside the good trial of a later attempt, or that hide one."""
+    store.add([trial(0)])
+    for item, error in ((0, "late"), (2, "killed"), (1, "out of memory"), (2, "killed again")):
+        store.add_failure("t0", item, 0, error)
+    store.close()
+    with closing(Store(path, writable=True)) as again:
+        assert again.failures() == [Failure("t0", 1, 0, "out of memory"), Failure("t0", 2, 0, "killed again")]
+        assert again.done() == {("t0", 0, 0)} and again.num_trials() == 1
+        again.add([trial(2), trial(1, replicate=1)])
+        assert again.failures() == [Failure("t0", 1, 0, "out of memory")]
+
+
+def test_stops_belong_to_the_plan(store):
+    """Catches a point that counts as finished under the rule of an earlier plan."""
+    store.set_stop("t0", "half-width 0.01 reached")
+    store.set_stop("t1", "time")
+    store.set_stop("t1", "max_items")
+    assert store.stops() == {"t0": "half-width 0.01 reached", "t1": "max_items"}
+    store.set_plan(POINTS, RESOLVED, CURVES)
+    assert store.stops() == {}
+
+
+def test_tasks_outside_the_plan_are_still_listed(store):
+    """Catches a merge that forgets them."""
+    store.set_plan([Point(0, 0, "c", {}, "t9")], {"t9": {"coder": {}}}, [])
+    assert store.tasks() == RESOLVED | {"t9": {"coder": {}}}
+
+
+def test_writes_in_a_transaction_are_all_there_or_none(path, store):
+    """Catches a merge that leaves half of its rows behind."""
+    with pytest.raises(KeyboardInterrupt), store.transaction():
+        store.add([trial(0)])
+        store.add_failure("t0", 1, 0, "killed")
+        store.set_meta("seed", 3)
+        raise KeyboardInterrupt
+    assert (store.done(), store.failures(), store.meta()) == (set(), [], META)
+    with store.transaction():
+        store.add([trial(0)])
+        assert contents(path)["done"] == set(), "nothing shows before the end"
+    assert contents(path)["done"] == {("t0", 0, 0)}
+
+
+def test_two_runs_that_write_to_one_file_by_mistake_take_turns(path, store):
+    """Catches lost rows, a lock that ends one of them, and a row that slips in between a look at its address and its writing."""
+    store.close()
+    rows = "[store.Trial('t0', item, 0, {'token_error_rate': (1.0, 3.0)}, {}, {})]"
+    program = (f"import sys; from pathlib import Path; from channel_sim import store; one = store.Store(Path({str(path)!r}), "
+               f"writable=True)\nfor item in range(0, 200, int(sys.argv[1])): one.add({rows})")
+    writers = [subprocess.Popen([sys.executable, "-c", program, step]) for step in ("1", "2")]
+    assert [writer.wait() for writer in writers] == [0, 0]
+    assert contents(path)["done"] == {("t0", item, 0) for item in range(200)}
