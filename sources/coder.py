@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from itertools import takewhile
 from math import gcd
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from pydantic import Field, SerializeAsAny, field_validator
 
+from channel_sim import memo
 from channel_sim.checks import require
 from channel_sim.stages import Coder
 from channel_sim.types import Evidence, Packets, Preamble, Reception, Tokens, bits_for, bits_to_tokens, token_bits
@@ -147,20 +149,35 @@ class Entropy(Coder):
 
     def receive(self, receptions: Sequence[Reception], preambles: Sequence[Preamble]) -> list[Evidence]:
         items = [self._lanes(*pair) for pair in zip(receptions, preambles, strict=True)]
-        decode_lanes(self._model(), [lane for lanes in items for lane in lanes])
+        self._decode([lane for lanes in items for lane in lanes])
         return [self._evidence(*pair) for pair in zip(items, preambles, strict=True)]
 
     def _encode(self, tokens: Tokens) -> tuple[Packets, Preamble]:
         model = self._model()
         require(model.vocab_size == tokens.vocab_size,
                 f"model must know the vocabulary of {tokens.vocab_size} tokens, got one of {model.vocab_size}: name one that fits")
-        runs, first = [], 0
-        while first < tokens.values.size:
-            runs.append(self._encode_run(model, tokens.values[first:]))
-            first += sum(runs[-1].counts)
-        packets = self._packets(runs)
+        packets = self._packets(self._remembered_runs(model, tokens.values))
         self._check_header(packets.num_packets, tokens.values.size)
         return packets, Preamble(tokens.values.size, packets.num_packets, tokens.grid)
+
+    def _remembered_runs(self, model: CausalModel, values: np.ndarray) -> list[_CodedRun]:
+        memory = memo.current()
+        if memory is None:
+            return self._encode_runs(model, values)
+        name = memo.key("encoded", self._law, self.context, str(self.packet_bits), values.astype("<i4").tobytes())
+        known = memory.get(name)
+        if known is not None:
+            return [_CodedRun.from_json(run) for run in json.loads(known)]
+        runs = self._encode_runs(model, values)
+        memory.put(name, json.dumps([run.to_json() for run in runs]).encode())
+        return runs
+
+    def _encode_runs(self, model: CausalModel, values: np.ndarray) -> list[_CodedRun]:
+        runs, first = [], 0
+        while first < values.size:
+            runs.append(self._encode_run(model, values[first:]))
+            first += sum(runs[-1].counts)
+        return runs
 
     def _encode_run(self, model: CausalModel, values: np.ndarray) -> _CodedRun:
         """As much of `values` as one run holds."""
@@ -212,6 +229,26 @@ class Entropy(Coder):
                 lanes.append(Lane(rows.ravel(), positions, complete=len(usable) == len(run)))
         return lanes
 
+    def _decode(self, lanes: Sequence[Lane]) -> None:
+        """Run the lanes to their ends. One that was decoded before, from the same bits under the same model, is not decoded again;
+        what was encoded is no help, so an encoder and a decoder that disagree are seen to disagree.
+        """
+        memory = memo.current()
+        if memory is None:
+            decode_lanes(self._model(), lanes)
+            return
+        law, fresh = self._law, []
+        for lane in lanes:
+            name = memo.key("decoded", law, lane.content)
+            tokens = memory.get(name)
+            if tokens is None:
+                fresh.append((name, lane))
+            else:
+                lane.recall(np.frombuffer(tokens, "<i4").tolist())
+        decode_lanes(self._model(), [lane for _, lane in fresh])
+        for name, lane in fresh:
+            memory.put(name, np.array(lane.tokens, "<i4").tobytes())
+
     def _claims(self, reception: Reception, preamble: Preamble) -> list[range | None]:
         """The token positions that each slot brings, by its header; None = lost, damaged, or a header that can't be true there."""
         decided = reception.crc_checked | np.all(reception.llr != 0, axis=1)
@@ -239,6 +276,11 @@ class Entropy(Coder):
         if self.model is None:
             raise ValueError("model of coder entropy must be given, got none: name one, or use a source that has a shipped one")
         return self.model
+
+    @property
+    def _law(self) -> str:
+        """What tables and streams depend on."""
+        return f"{self.revision} {memo.identity(self._model())}"
 
     @property
     def _packets_per_run(self) -> int:
@@ -272,6 +314,15 @@ class _CodedRun(NamedTuple):
     pieces: list[np.ndarray]
     counts: list[int]
     ideal_bits: float
+
+    def to_json(self) -> Any:
+        return [[(piece.size, np.packbits(piece).tobytes().hex()) for piece in self.pieces], self.counts, self.ideal_bits]
+
+    @staticmethod
+    def from_json(run: Any) -> _CodedRun:
+        pieces, counts, ideal_bits = run
+        return _CodedRun([np.unpackbits(np.frombuffer(bytes.fromhex(octets), np.uint8), count=size) for size, octets in pieces],
+                         counts, ideal_bits)
 
 
 def _cells(bounds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -183,6 +183,16 @@ class Lane:
             self._finish(sound=not self._complete or np.array_equal(seal(self._again), np.trim_zeros(self._stream, "b")))
         return int(token[0])
 
+    @property
+    def content(self) -> bytes:
+        """All that the tokens depend on beside the model: the bits received since the run began, and how many tokens to expect."""
+        stream = np.trim_zeros(self._stream, "b") if self._complete else self._stream
+        return np.array([self._complete, len(self.positions), stream.size], "<i8").tobytes() + np.packbits(stream).tobytes()
+
+    def recall(self, tokens: list[int]) -> None:
+        """End with the tokens that a lane of the same content ended with, under the same model."""
+        self.tokens, self.done = tokens, True
+
     def _finish(self, *, sound: bool) -> None:
         self.done = True
         if not sound:
