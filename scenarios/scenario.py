@@ -19,6 +19,7 @@ from channel_sim.stages import Component
 from channel_sim.trial import Chain
 from scenarios import catalogue
 from scenarios.defaults import fill, fits
+from scenarios.stopping import Stop
 
 STAGES = {"source": "sources", "tokenizer": "tokenizers", "coder": "coders", "protection": "protections",
           "channel": "channels", "decoder": "decoders", "receiver": "receivers"}
@@ -44,6 +45,7 @@ class _File(BaseModel):
     receiver: dict[str, Any] = {}
     arm: list[dict[str, Any]] = Field(min_length=1)
     sweep: dict[str, list[Any]] = {}
+    stop: Stop | None = None
     show: list[str] = Field([], description="metrics to show first in the report")
 
 
@@ -62,7 +64,10 @@ class Task:
 
 @dataclass(frozen=True)
 class Scenario:
-    """A loaded scenario: every task resolved and validated. `text` is the file as written, with its overrides noted."""
+    """A loaded scenario: every task resolved and validated. `text` is the file as written, with its overrides noted.
+
+    items: how many there are at most; fewer where `stop`, which changes no number of any trial, is met before
+    """
 
     name: str
     text: str
@@ -73,6 +78,7 @@ class Scenario:
     sweep: dict[str, list[Any]]
     show: tuple[str, ...]
     tasks: tuple[Task, ...]
+    stop: Stop | None = None
 
 
 def shipped() -> list[str]:
@@ -98,6 +104,7 @@ def load(request: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] |
     except ValidationError as error:
         raise RequestError(_file_error(error, name)) from error
     labels = _labels(file, name)
+    _check_baseline(file, labels, name)
     points = [dict(zip(file.sweep, values, strict=True)) for values in itertools.product(*_axes(file, name))]
     stages = [_arm_tables(file, arm, folder, f"{name}: arm {label!r}") for arm, label in zip(file.arm, labels, strict=True)]
     _check_keys([*file.sweep, *fixed], stages, name)
@@ -105,8 +112,8 @@ def load(request: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] |
                   for arm_index, (label, tables) in enumerate(zip(labels, stages, strict=True))
                   for point_index, point in enumerate(points))
     noted = "".join(f"# set on the command line: {key} = {value!r}\n" for key, value in (overrides or {}).items())
-    return Scenario(Path(name).stem, noted + text, file.question, file.seed, file.items, file.replicates, file.sweep,
-                    tuple(file.show), tasks)
+    return Scenario(Path(name).stem, noted + text, file.question, file.seed, _num_items(file), file.replicates, file.sweep,
+                    tuple(file.show), tasks, file.stop)
 
 
 def describe(component: Component, *, identity: bool = False) -> dict[str, Any]:
@@ -156,10 +163,11 @@ def _file_error(error: ValidationError, name: str) -> str:
     first = error.errors()[0]
     key = ".".join(map(str, first["loc"]))
     if first["type"] == "extra_forbidden":
-        return f"{name}: {key}: no such table or key{catalogue.nearest(key, _File.model_fields)}"
+        known = Stop.model_fields if first["loc"][0] == "stop" else _File.model_fields
+        return f"{name}: {key}: no such table or key{catalogue.nearest(first['loc'][-1], known)}"
     if key == "arm":
         return f"{name}: arm: a scenario needs at least one [[arm]]; add one with a label"
-    return f"{name}: {key}: {first['msg']}"
+    return f"{name}: {key}: {first['msg'].removeprefix('Value error, ')}"
 
 
 def _labels(file: _File, name: str) -> list[str]:
@@ -170,6 +178,21 @@ def _labels(file: _File, name: str) -> list[str]:
         if labels.index(label) < index:
             raise RequestError(f"{name}: arm {index + 1}: label: {label!r} is used twice; labels must differ")
     return [str(label) for label in labels]
+
+
+def _num_items(file: _File) -> int:
+    """The smaller of `items` and `stop.max_items`, of those that are given."""
+    if file.stop is None or file.stop.max_items is None:
+        return file.items
+    return min(file.items, file.stop.max_items) if "items" in file.model_fields_set else file.stop.max_items
+
+
+def _check_baseline(file: _File, labels: list[str], name: str) -> None:
+    baseline = file.stop.baseline if file.stop else None
+    if baseline is not None and baseline not in labels:
+        raise RequestError(f"{name}: stop.baseline: no arm is called {baseline!r}{catalogue.nearest(baseline, labels)}")
+    if baseline is not None and len(labels) == 1:
+        raise RequestError(f"{name}: stop.baseline: there is no second arm to compare with; use half_width")
 
 
 def _axes(file: _File, name: str) -> list[list[Any]]:
