@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import beta, binomtest
 from scipy.stats import bootstrap as scipy_bootstrap
+from scipy.stats import norm
 
 from channel_sim.keys import Key
 from channel_sim.store import Trial
@@ -116,10 +117,25 @@ def test_too_few_items_or_events_are_said():
     rare = estimate(trials_of([(i < 2, 50) for i in range(100)]), RATE)
     enough = estimate(trials_of(as_pairs(token_errors(Key(3), 40))), RATE)
     alone = estimate(trials_of([(3, 50)]), RATE)
-    assert few is not None and "only 5 items" in few.note
+    assert few is not None and "too few items (5)" in few.note
     assert rare is not None and "events in only 2 of 100 items" in rare.note
     assert enough is not None and enough.note == ""
     assert alone is not None and alone.low is None and alone.high is None and "single item" in alone.note
+
+
+def test_few_differing_items_are_said():
+    """Catches a difference that hangs on two items looking as sure as one over fifty."""
+    fifty = [(1, 50)] * 50
+    two, many = [(3, 50)] * 2 + fifty[2:], [(3, 50), (1, 50)] * 25
+    one, other = (paired_difference(trials_of(arm), trials_of(fifty), RATE) for arm in (two, many))
+    assert one is not None and "differ in only 2 of 50 items" in one.note
+    assert other is not None and other.note == ""
+
+
+def test_intervals_of_few_items_are_expanded():
+    """Catches bootstrap quantiles as if the variance of n items were known: t at n - 1 degrees, the unbiased variance."""
+    assert statistics.expanded_tail(5) == pytest.approx(norm.cdf(-2.7764451 * (5 / 4) ** 0.5), rel=1e-6)
+    assert statistics.expanded_tail(100_000) == pytest.approx(0.025, rel=1e-4)
 
 
 def test_what_was_not_measured_is_none_with_a_reason():
