@@ -14,7 +14,7 @@ import platform
 import sqlite3
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from functools import lru_cache
 from hashlib import blake2b
@@ -27,7 +27,7 @@ from channel_sim.stages import Component
 MEMORY_BYTES, FILE_BYTES = 1 << 26, 1 << 28
 _FORMAT = 1
 _APPLICATION_ID = 0x63686E6D  # "chnm"
-_PATIENCE_SECONDS = 2.0
+_PATIENCE_SECONDS = 5.0
 _CHECKSUM_BYTES = 16
 _ENTRY_BYTES = 256  # what Python needs for an entry beside its value
 _COMPUTED_BY = ("channel-sim", "numpy", "numba", "constriction", "keras", "tensorflow")
@@ -40,16 +40,14 @@ def attach(path: Path | None, *, memory_bytes: int = MEMORY_BYTES, file_bytes: i
 
     The file is written at the end, in one transaction, and grows little past `file_bytes`: the oldest entries leave first.
     """
-    file = None if path is None else MemoFile(path, file_bytes)
-    memo = Memo(file, memory_bytes)
-    token = _current.set(memo)
-    try:
-        yield memo
-    finally:
-        _current.reset(token)
-        memo.flush()
-        if file is not None:
-            file.close()
+    with nullcontext() if path is None else closing(MemoFile(path, file_bytes)) as file:
+        memo = Memo(file, memory_bytes)
+        token = _current.set(memo)
+        try:
+            yield memo
+        finally:
+            _current.reset(token)
+            memo.flush()
 
 
 def current() -> Memo | None:
@@ -179,7 +177,7 @@ class MemoFile:
         try:
             yield
         except sqlite3.OperationalError:
-            pass  # locked, read-only, full, not there: this time without
+            self.close()  # locked, read-only, full, not there: this time without, or every entry would wait for its lock
         except sqlite3.DatabaseError:
             self.close()
             with suppress(OSError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
@@ -260,18 +261,20 @@ def test_another_programs_file_is_let_alone(tmp_path: Path):
 
 
 def test_a_file_that_cannot_be_had_is_done_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Catches a run that ends because its cache is locked, or in a folder that is not there."""
-    monkeypatch.setattr(memo, "_PATIENCE_SECONDS", 0.05)
+    """Catches a run that its cache ends, or holds up at every entry, because it is locked or its folder is not there."""
+    monkeypatch.setattr(memo, "_PATIENCE_SECONDS", 0.2)
     path = tmp_path / "memo.sqlite"
     with attach(path) as memory:
         memory.put(key("a"), b"a")
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("BEGIN EXCLUSIVE")
-        for _ in range(2):
-            with attach(path) as memory:
+        start = time.monotonic()
+        with attach(path) as memory:
+            for number in range(100):
                 assert memory.get(key("a")) is None
-                memory.put(key("b"), b"b")
-                assert memory.get(key("b")) == b"b"
+                memory.put(key("b", str(number)), b"b")
+                assert memory.get(key("b", str(number))) == b"b"
+        assert time.monotonic() - start < 10  # 20 if each waited
     with attach(path) as memory:
         assert memory.get(key("a")) == b"a"
     for nowhere in (tmp_path / "missing" / "memo.sqlite", tmp_path):
