@@ -239,7 +239,7 @@ def test_one_worn_entry_is_computed_anew(tmp_path: Path):
     with attach(path) as memory:
         memory.put(key("a"), b"right")
     with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute("UPDATE entries SET value = replace(value, ?, ?)", (b"right", b"wrong"))
+        connection.execute("UPDATE entries SET value = CAST(replace(value, ?, ?) AS BLOB)", (b"right", b"wrong"))
         assert connection.execute("SELECT count(*) FROM entries WHERE instr(value, ?)", (b"wrong",)).fetchone() == (1,)
     with attach(path) as memory:
         assert memory.get(key("a")) is None
