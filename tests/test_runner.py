@@ -55,7 +55,7 @@ def test_nothing_is_run_twice(tmp_path: Path):
     """Catches a plan that does not subtract what is on file."""
     collect(TABLES, tmp_path)
     scenario = load(TABLES)
-    assert runner.execute(scenario, runner.open_store(scenario, tmp_path, "test")) == 0
+    assert runner.execute(scenario, runner.open_store(scenario, tmp_path, "test")).num_trials == 0
 
 
 def test_results_do_not_depend_on_block_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
