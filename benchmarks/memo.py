@@ -14,7 +14,7 @@ from time import process_time
 from typing import Any
 from unittest.mock import patch
 
-from channel_sim import memo, trial
+from channel_sim import trial
 from channel_sim.keys import Key
 from channel_sim.losses import Ideal
 from channel_sim.protection import NoProtection
@@ -28,7 +28,7 @@ METHODS = {"protection": ("send", "channel"), "coder": ("receive", "decode"), "d
 
 def main(name: str, items: int, repeats: int) -> None:
     scenario = load(name, {"items": items})
-    _sweep(load(name, {"items": 1}), None)  # kernels are compiled, weights are read
+    _sweep(load(name, {"items": 1}), remembers=False)  # kernels are compiled, weights are read
     print(f"{name}, {items} items, {len(scenario.tasks)} tasks, one process; median of {repeats} runs, seconds of CPU")
     print(f"{'':<16}{'sweep':>9}" + "".join(f"{step:>9}" for step in (*STEPS, "rest")) + f"{'code once':>11}{'ratio':>7}")
     for label, remembers in (("without memo", False), ("with memo", True)):
@@ -41,20 +41,19 @@ def main(name: str, items: int, repeats: int) -> None:
 
 def _run(scenario: Scenario, remembers: bool) -> list[float]:
     """Seconds of the sweep, of coding each item once, and of each step of the sweep."""
-    with TemporaryDirectory() as folder:
-        sweep, steps = _sweep(scenario, Path(folder) / "memo.sqlite" if remembers else None)
+    sweep, steps = _sweep(scenario, remembers=remembers)
     return [sweep, _code_once(scenario), *(steps[step] for step in STEPS)]
 
 
-def _sweep(scenario: Scenario, memory: Path | None) -> tuple[float, dict[str, float]]:
+def _sweep(scenario: Scenario, *, remembers: bool) -> tuple[float, dict[str, float]]:
     seconds = dict.fromkeys(STEPS, 0.0)
     with TemporaryDirectory() as folder, ExitStack() as stack:
         store = open_store(scenario, Path(folder), "benchmark")
+        stack.callback(store.close)
         for owner, name, step in _timed_functions(scenario):
             stack.enter_context(_timed(owner, name, seconds, step))
         start = process_time()
-        with patch.object(memo, "current", lambda: None) if memory is None else memo.attach(memory):
-            execute(scenario, store)
+        execute(scenario, store, memo=remembers)
         return process_time() - start, seconds
 
 
