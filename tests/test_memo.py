@@ -20,6 +20,7 @@ from channel_sim.memo import Memo, MemoFile, attach, identity, key
 from channel_sim.stages import Component
 from channel_sim.trial import run, send
 from channel_sim.types import Tokens
+from scenarios.runner import execute, open_store
 from scenarios.samples import sample
 from scenarios.scenario import load
 from sources.coder import Entropy
@@ -82,6 +83,22 @@ def test_no_number_changes(tmp_path: Path):
     assert memory.num_misses == 0
     with attach(None):
         assert numbers() == without
+
+
+def test_a_run_is_the_same_with_and_without(tmp_path: Path):
+    """Catches a runner that hands its workers another's memo, and a run that goes on from a memo as if from results."""
+    def rows(folder: str, **options: Any) -> list[Any]:
+        scenario = load(TABLES)
+        with closing(open_store(scenario, tmp_path / folder, "test")) as store:
+            assert execute(scenario, store, **options).num_failed == 0
+            return [(one.task_id, one.item, one.replicate, one.metrics, one.reasons, one.ledger)
+                    for task in scenario.tasks for one in store.trials(task.task_id)]
+
+    without, remembering = rows("without", memo=False), rows("with", memo=True, workers=2)
+    assert not (tmp_path / "without" / "memo.sqlite").exists() and entries(tmp_path / "with" / "memo.sqlite")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "with" / "memo.sqlite").rename(tmp_path / "full" / "memo.sqlite")
+    assert len(without) > 0 and remembering == without and rows("full", memo=True) == without
 
 
 def test_a_false_memory_is_seen(tmp_path: Path):
