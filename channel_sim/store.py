@@ -244,6 +244,12 @@ class Store:
             pairs = {name: (pair[0], pair[1]) for name, pair in json.loads(metrics).items()}
             yield Trial(task_id, item, replicate, pairs, json.loads(reasons), json.loads(ledger), seconds)
 
+    def metrics(self, task_id: str) -> list[str]:
+        """Names of what the trials of one task measured or gave a reason for, without reading their numbers."""
+        rows = self._rows("SELECT DISTINCT key FROM trials, json_each(metrics) WHERE task_id = ?1 UNION "
+                          "SELECT DISTINCT key FROM trials, json_each(reasons) WHERE task_id = ?1", task_id)
+        return sorted(name for (name,) in rows)
+
     def samples(self, task_id: str) -> list[tuple[int, dict[str, Any]]]:
         """(item, sample) of one task, ordered by item."""
         rows = self._rows("SELECT item, sample FROM samples WHERE task_id = ? ORDER BY item", task_id)
@@ -290,7 +296,8 @@ class Store:
             (version,) = self._connection.execute("PRAGMA user_version").fetchone()
             (verdict,) = self._connection.execute("PRAGMA quick_check(1)").fetchone()
         except sqlite3.DatabaseError as error:
-            raise RequestError(f"{self.path}: not a results file ({error}); choose another --out") from error
+            what = "not a results file" if error.sqlite_errorcode == sqlite3.SQLITE_NOTADB else "damaged, or closed to reading"
+            raise RequestError(f"{self.path}: {what} ({error}); restore it or choose another --out") from error
         if application != _APPLICATION_ID:
             raise RequestError(f"{self.path}: an SQLite file of another program; choose another --out")
         if version != SCHEMA_VERSION:

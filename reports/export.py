@@ -19,8 +19,7 @@ def write_trials_csv(store: Store, path: Path) -> None:
     """One line a trial: task_id, arm, sweep values, item, replicate, one column a metric; empty where not measured."""
     points = store.points()
     keys = _sweep_keys(store)
-    names = sorted({name for task in {point.task_id for point in points} for trial in store.trials(task)
-                    for name in (*trial.metrics, *trial.reasons)})
+    names = sorted({name for task in {point.task_id for point in points} for name in store.metrics(task)})
     lines = ([point.task_id, point.arm, *_sweep(keys, point.sweep), trial.item, trial.replicate,
               *(_value(trial, name) for name in names)]
              for point in points for trial in store.trials(point.task_id))

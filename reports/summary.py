@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from channel_sim.ledger import Ledger
 from channel_sim.metrics import CATALOGUE, Metric
-from channel_sim.store import Curve, Point, Store, Trial
+from channel_sim.store import Curve, Point, Store
+from reports.columns import Columns
 from reports.statistics import Estimate, estimate, reason
 
 _MAIN = ("token_error_rate", "byte_error_rate", "recovered_fraction", "bit_error_rate", "bits_per_byte", "bits_per_token",
@@ -31,7 +33,7 @@ class Row:
     """One arm at one sweep point: its trials, and each metric's estimate or the reason why there is none."""
 
     point: Point
-    trials: tuple[Trial, ...]
+    trials: Columns
     estimates: dict[str, Estimate]
     reasons: dict[str, str]
     ledger: dict[str, float]
@@ -85,7 +87,7 @@ class Summary:
 
     @cached_property
     def num_items(self) -> int:
-        return max((len({trial.item for trial in row.trials}) for row in self.rows), default=0)
+        return max((len(np.unique(row.trials.items)) for row in self.rows), default=0)
 
 
 def summarise(store: Store) -> Summary:
@@ -94,7 +96,7 @@ def summarise(store: Store) -> Summary:
     rows = []
     for point in store.points():
         if point.task_id not in known:
-            known[point.task_id] = _row(point, tuple(store.trials(point.task_id)))
+            known[point.task_id] = _row(point, Columns(store.trials(point.task_id)))
         same = known[point.task_id]
         rows.append(Row(point, same.trials, same.estimates, same.reasons, same.ledger))
     return Summary(store.meta(), tuple(rows), tuple(store.curves()))
@@ -135,19 +137,19 @@ def _one_value(key: str, value: Any) -> str:
     return f"{unit[1]} {value_text(value)} {unit[2]}" if unit else f"{words(key)} {value_text(value)}"
 
 
-def _row(point: Point, trials: tuple[Trial, ...]) -> Row:
-    names = _in_order({name for trial in trials for name in (*trial.metrics, *trial.reasons)})
+def _row(point: Point, trials: Columns) -> Row:
+    names = _in_order(trials.names)
     found = {name: estimate(trials, name) for name in names}
     estimates = {name: one for name, one in found.items() if one is not None}
     reasons = {name: reason(trials, name) for name in names if name not in estimates}
     return Row(point, trials, estimates, reasons, _mean_ledger(trials))
 
 
-def _mean_ledger(trials: Sequence[Trial]) -> dict[str, float]:
+def _mean_ledger(trials: Columns) -> dict[str, float]:
     """Field -> mean over trials; empty without trials."""
     if not trials:
         return {}
-    return {field.name: sum(trial.ledger.get(field.name, 0) for trial in trials) / len(trials) for field in fields(Ledger)}
+    return {field.name: trials.ledger_sum(field.name) / len(trials) for field in fields(Ledger)}
 
 
 def _in_order(metrics: set[str]) -> list[str]:

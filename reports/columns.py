@@ -1,0 +1,117 @@
+"""The trials of one task by columns: what an estimate needs of 100,000 trials fits in some ten megabytes."""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any, overload
+
+import numpy as np
+
+from channel_sim.store import Trial
+
+_ABSENT = float("nan")
+
+
+class Columns(Sequence[Trial]):
+    """A sequence of trials that is read once and kept as numbers; its trials are made anew when asked for."""
+
+    def __init__(self, trials: Iterable[Trial]) -> None:
+        self._tasks: dict[str, int] = {}
+        self._texts: dict[str, int] = {}
+        heads, seconds = array("q"), array("d")
+        metrics: dict[str, array[float]] = {}
+        reasons: dict[str, array[float]] = {}
+        ledger: dict[str, array[float]] = {}
+        self._whole: dict[str, bool] = {}
+        row = -1
+        for row, trial in enumerate(trials):
+            heads.extend((self._tasks.setdefault(trial.task_id, len(self._tasks)), trial.item, trial.replicate))
+            seconds.append(trial.seconds)
+            for name, pair in trial.metrics.items():
+                _column(metrics, name, 2 * row).extend(pair)
+            for name, text in trial.reasons.items():
+                _column(reasons, name, row).append(self._texts.setdefault(text, len(self._texts)))
+            for name, value in trial.ledger.items():
+                _column(ledger, name, row).append(value)
+                self._whole[name] = self._whole.get(name, True) and isinstance(value, int)
+        num_rows = row + 1
+        self._heads, self._seconds = _frozen(heads).reshape(-1, 3), _frozen(seconds)
+        self._metrics = {name: _frozen(_column(metrics, name, 2 * num_rows)).reshape(-1, 2) for name in metrics}
+        self._reasons = {name: _frozen(_column(reasons, name, num_rows)) for name in reasons}
+        self._ledger = {name: _frozen(_column(ledger, name, num_rows)) for name in ledger}
+
+    @property
+    def items(self) -> np.ndarray:
+        """int64 [n]."""
+        return self._heads[:, 1]
+
+    @property
+    def replicates(self) -> np.ndarray:
+        """int64 [n]."""
+        return self._heads[:, 2]
+
+    @property
+    def names(self) -> set[str]:
+        """Metrics that some trial measured or gave a reason for."""
+        return {*self._metrics, *self._reasons}
+
+    def pairs(self, metric: str) -> np.ndarray:
+        """float64 [n, 2], numerators and denominators; (0, 0) where it was not measured."""
+        return np.nan_to_num(self._metrics[metric]) if metric in self._metrics else np.zeros((len(self), 2))
+
+    def measured(self, metric: str) -> bool:
+        """Whether some trial has it among its metrics, be there anything to count or not."""
+        return metric in self._metrics
+
+    def reasons(self, metric: str) -> Counter[str]:
+        """How many trials give which reason for not having measured it."""
+        codes = self._reasons.get(metric, np.zeros(0))
+        texts = list(self._texts)
+        return Counter({texts[int(code)]: int(count) for code, count in zip(*_counts(codes[~np.isnan(codes)]), strict=True)})
+
+    def ledger_sum(self, name: str) -> float:
+        return float(np.nansum(self._ledger[name])) if name in self._ledger else 0.0
+
+    def __len__(self) -> int:
+        return len(self._heads)
+
+    @overload
+    def __getitem__(self, index: int) -> Trial: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Trial]: ...
+
+    def __getitem__(self, index: int | slice) -> Trial | list[Trial]:
+        if isinstance(index, slice):
+            return [self[row] for row in range(*index.indices(len(self)))]
+        task, item, replicate = self._heads[index].tolist()
+        tasks, texts = list(self._tasks), list(self._texts)
+        metrics = {name: (float(column[index, 0]), float(column[index, 1])) for name, column in self._metrics.items()
+                   if column[index, 1] == column[index, 1]}
+        reasons = {name: texts[int(column[index])] for name, column in self._reasons.items() if column[index] == column[index]}
+        ledger = {name: int(column[index]) if self._whole[name] else float(column[index])
+                  for name, column in self._ledger.items() if column[index] == column[index]}
+        return Trial(tasks[task], item, replicate, metrics, reasons, ledger, float(self._seconds[index]))
+
+
+def _column(columns: dict[str, array[float]], name: str, length: int) -> array[float]:
+    """The column, filled up with what is absent to `length` numbers."""
+    column = columns.setdefault(name, array("d"))
+    if len(column) < length:
+        column.extend([_ABSENT] * (length - len(column)))
+    return column
+
+
+def _frozen(values: Any) -> np.ndarray:
+    frozen = np.array(values)
+    frozen.flags.writeable = False
+    return frozen
+
+
+def _counts(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Values and counts in the order in which values are first met, so that ties fall as in a Counter of the trials."""
+    values, first, counts = np.unique(codes, return_index=True, return_counts=True)
+    order = np.argsort(first)
+    return values[order], counts[order]
