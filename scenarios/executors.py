@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Executor, Future, ProcessPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import connection, parent_process
 from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import Any, Protocol, Self, TypeVar
@@ -230,6 +230,7 @@ class _Cluster(Crew):
     """The workers of a Dask cluster. The scheduler itself repeats the work of lost workers, and says when that was in vain."""
 
     is_here = False
+    _num_workers = 1
 
     def __init__(self, address: str) -> None:
         try:
@@ -246,7 +247,9 @@ class _Cluster(Crew):
 
     @property
     def num_workers(self) -> int:
-        return max(1, len(self._client.nthreads()))  # asked every time: a cluster grows and shrinks
+        with suppress(OSError):  # a scheduler that is gone cancels what is under way, and so ends the run
+            self._num_workers = max(1, len(self._client.nthreads()))  # asked every time: a cluster grows and shrinks
+        return self._num_workers
 
     @property
     def num_in_flight(self) -> int:
