@@ -6,7 +6,6 @@ import argparse
 import shlex
 import sys
 import tomllib
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -50,46 +49,55 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from scenarios import runner
-    from scenarios.notes import notes
     from scenarios.progress import Progress
+    from scenarios.python_api import conduct
     from scenarios.scenario import load
+    from scenarios.status import dry_run
 
     overrides = dict(_setting(one) for one in options.set)
     if options.items is not None:
         overrides["items"] = options.items
     scenario = load(options.scenario, overrides)
     out = options.out or Path("results") / scenario.name
-    runner.plan(scenario, set())  # refuses what cannot be run before anything is written
-    with closing(runner.open_store(scenario, out, options.command_line)) as store:
-        with Progress(scenario.name) as progress:
-            runner.execute(scenario, store, workers=options.workers, progress=progress)
-        store.set_meta("notes", notes(scenario, store))
-        _write_results(store, out)
+    if options.dry_run:
+        print(dry_run(scenario, out, options.workers))
+        return 0
+    with Progress.of(scenario) as progress:
+        done = conduct(scenario, out, options.command_line, workers=options.workers, scheduler=options.scheduler,
+                       max_seconds=options.max_seconds, progress=progress)
     print(f"report: {out / 'report.html'}")
-    return 0
+    if done.num_failed:
+        print(f"channel-sim: {done.num_failed} trials failed, the rest is done; channel-sim status {shlex.quote(str(out))} "
+              "names their errors", file=sys.stderr)
+    if done.stopped:
+        print(f"channel-sim: stopped at the {done.stopped}; run the same command to go on", file=sys.stderr)
+    return 1 if done.num_failed or done.stopped else 0
 
 
 def _status(options: argparse.Namespace) -> int:
-    from channel_sim.store import Store
+    from scenarios.status import status
 
-    with closing(Store(options.folder / "results.sqlite")) as store:
-        meta, points, addresses = store.meta(), store.points(), store.done()
-    planned = meta["items"] * meta["replicates"]
-    done = Counter(task_id for task_id, item, replicate in addresses if item < meta["items"] and replicate < meta["replicates"])
-    for point in points:
-        at = ", ".join(f"{key} = {value}" for key, value in point.sweep.items())
-        print(f"{done[point.task_id]:6}/{planned} trials  {point.arm}{'  at ' + at if at else ''}")
-    missing = sum(planned - done[task_id] for task_id in {point.task_id for point in points})
-    print(f"{meta['name']}: " + (f"{missing} trials missing; run the same command to go on" if missing else "complete"))
+    print(status(options.folder))
     return 0
+
+
+def _merge(options: argparse.Namespace) -> int:
+    from scenarios.merge import merge
+    from scenarios.status import status
+
+    added = merge(options.stores, options.out)
+    print(f"{added} trials added to {options.out}")
+    print(status(options.out).splitlines()[-1])
+    options.folder = options.out
+    return _report(options)
 
 
 def _report(options: argparse.Namespace) -> int:
     from channel_sim.store import Store
+    from scenarios.python_api import write_results
 
     with closing(Store(options.folder / "results.sqlite")) as store:
-        _write_results(store, options.folder)
+        write_results(store, options.folder)
     print(f"report: {options.folder / 'report.html'}")
     return 0
 
@@ -116,16 +124,6 @@ def _train(options: argparse.Namespace) -> int:
         card = train_ngram(options.data, options.out, order=options.order, max_megabytes=options.max_megabytes, progress=progress)
     print(card)
     return 0
-
-
-def _write_results(store: Any, out: Path) -> None:
-    from reports.export import write_samples, write_summary_csv, write_trials_csv
-    from reports.html import write_report
-
-    write_trials_csv(store, out / "trials.csv")
-    write_summary_csv(store, out / "summary.csv")
-    write_samples(store, out / "samples")
-    write_report(store, out)
 
 
 def _setting(text: str) -> tuple[str, Any]:
@@ -160,11 +158,18 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--out", type=Path, help="folder of the results (default results/NAME)")
     run.add_argument("--items", type=_count, help="number of items, instead of the scenario's")
     run.add_argument("--workers", type=_count, default=1, help="processes (default 1); results do not depend on it")
+    run.add_argument("--scheduler", metavar="ADDRESS", help="run on a Dask cluster, such as tcp://10.0.0.1:8786")
+    run.add_argument("--max-seconds", type=_seconds, help="end like an interrupted run after this time; the same command goes on")
+    run.add_argument("--dry-run", action="store_true", help="only say what would be run and how long it may take")
     run.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="set a key of every arm that has it")
 
-    for name, function, text in (("status", _status, "what is done and what is missing"),
+    for name, function, text in (("status", _status, "what is done, missing and failed, and how wide the intervals are"),
                                  ("report", _report, "write report, figures and tables again")):
         _command(commands, name, function, text).add_argument("folder", type=Path, help="folder of the results")
+
+    merge = _command(commands, "merge", _merge, "unite the results of several runs of one scenario")
+    merge.add_argument("stores", type=Path, nargs="+", metavar="STORE", help="folders of results, or results.sqlite files")
+    merge.add_argument("--out", type=Path, required=True, help="folder of the united results, new or one of them")
 
     send = _command(commands, "transmit", _transmit, "send a file of your own through a scenario's arms")
     send.add_argument("file", type=Path)
@@ -194,3 +199,10 @@ def _count(text: str) -> int:
     if count < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, got {count}")
     return count
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not seconds > 0:
+        raise argparse.ArgumentTypeError(f"must be above 0, got {text}")
+    return seconds

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from channel_sim.checks import RequestError
-from scenarios import catalogue
+from channel_sim.trial import run
+from reports import html
+from scenarios import blocks, catalogue
 from scenarios.cli import main
 from scenarios.scenario import shipped
 
@@ -43,6 +45,13 @@ def small(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture
+def plain_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the notes for a report: its figures take seconds, and other tests look at them."""
+    monkeypatch.setattr(html, "write_report",
+                        lambda store, out: (out / "report.html").write_text("\n".join(store.meta().get("notes", []))))
+
+
 def table(path: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(path.read_text().splitlines()))
 
@@ -72,12 +81,92 @@ def test_run_again_changes_nothing(small: Path, tmp_path: Path):
     assert {name: (out / name).read_bytes() for name in before} == before
 
 
+@pytest.mark.usefixtures("plain_report")
 def test_status_says_what_is_missing(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """Catches a status that counts trials of other plans."""
     out = tmp_path / "out"
     main(["run", str(small), "--out", str(out)])
     assert main(["status", str(out)]) == 0
     assert "small: complete" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("plain_report")
+def test_a_dry_run_leaves_nothing(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Catches a plan that is run, and an estimate that no time on file supports."""
+    out = tmp_path / "out"
+    assert main(["run", str(small), "--out", str(out), "--dry-run"]) == 0
+    assert not out.exists() and "to run: 12\ntime: no estimate" in capsys.readouterr().out
+    assert main(["run", str(small), "--out", str(out), "--items", "1"]) == 0
+    assert main(["run", str(small), "--out", str(out), "--dry-run"]) == 0
+    assert "4 trials; to run: 8\ntime: about " in capsys.readouterr().out
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, error: type[BaseException]) -> None:
+    """From now on item 1 ends with `error`."""
+    def run_or_fail(chain, sent, *arguments):
+        if any(one.index == 1 for one in sent):
+            raise error("no such luck")
+        return run(chain, sent, *arguments)
+
+    monkeypatch.setattr(blocks, "run", run_or_fail)
+
+
+@pytest.mark.usefixtures("plain_report")
+def test_what_failed_is_one_line_and_status_1(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+                                              monkeypatch: pytest.MonkeyPatch):
+    """Catches a failure that stops the sweep, one that passes in silence, and one that is never tried again."""
+    out = tmp_path / "out"
+    with monkeypatch.context() as patched:
+        failing(patched, ZeroDivisionError)
+        assert main(["run", str(small), "--out", str(out)]) == 1
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("channel-sim:")]
+    assert said == [f"channel-sim: 4 trials failed, the rest is done; channel-sim status {out} names their errors"]
+    assert len(table(out / "trials.csv")) == 8 and "ended with an error" in (out / "report.html").read_text()
+    assert main(["status", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "ZeroDivisionError: no such luck" in printed and "small: 4 trials failed; run the same command" in printed
+    assert main(["run", str(small), "--out", str(out)]) == 0 and len(table(out / "trials.csv")) == 12
+    assert "ended with an error" not in (out / "report.html").read_text()
+
+
+@pytest.mark.usefixtures("plain_report")
+def test_ctrl_c_is_one_line_and_the_same_command_goes_on(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+                                                         monkeypatch: pytest.MonkeyPatch):
+    """Catches a traceback, and finished blocks that are lost."""
+    out = tmp_path / "out"
+    assert main(["run", str(small), "--out", str(out), "--items", "1"]) == 0
+    with monkeypatch.context() as patched:
+        failing(patched, KeyboardInterrupt)
+        assert main(["run", str(small), "--out", str(out)]) == 1
+    assert "channel-sim: interrupted; finished blocks are kept; run the same command to go on\n" in capsys.readouterr().err
+    assert main(["status", str(out)]) == 0 and "small: 8 trials missing" in capsys.readouterr().out
+    assert main(["run", str(small), "--out", str(out)]) == 0 and len(table(out / "trials.csv")) == 12
+
+
+@pytest.mark.usefixtures("plain_report")
+def test_a_time_limit_is_said_and_the_same_command_goes_on(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Catches a run cut short that looks like a whole one, on the terminal and in the report."""
+    out = tmp_path / "out"
+    assert main(["run", str(small), "--out", str(out), "--max-seconds", "1e-9"]) == 1
+    assert "channel-sim: stopped at the time limit; run the same command to go on\n" in capsys.readouterr().err
+    assert "The run ended early (time limit)" in (out / "report.html").read_text()
+    assert main(["run", str(small), "--out", str(out), "--max-seconds", "600"]) == 0
+    assert len(table(out / "trials.csv")) == 12 and "The run ended early" not in (out / "report.html").read_text()
+
+
+@pytest.mark.usefixtures("plain_report")
+def test_parts_are_merged_into_what_one_run_would_have_left(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Catches trials lost or doubled on the way, and a merge that leaves no report."""
+    for part, rate in (("one", 0.1), ("two", 0.4)):
+        assert main(["run", str(small), "--out", str(tmp_path / part), "--set", f'sweep={{"channel.loss_rate" = [{rate}]}}']) == 0
+    assert main(["run", str(small), "--out", str(tmp_path / "whole")]) == 0
+    capsys.readouterr()
+    assert main(["merge", str(tmp_path / "one"), str(tmp_path / "two"), "--out", str(tmp_path / "both")]) == 0
+    printed = capsys.readouterr().out
+    assert f"12 trials added to {tmp_path / 'both'}" in printed and "small: complete (12 trials on file)" in printed
+    assert (tmp_path / "both" / "report.html").exists()
+    rows = [sorted(tuple(row.items()) for row in table(tmp_path / name / "trials.csv")) for name in ("both", "whole")]
+    assert rows[0] == rows[1]
 
 
 def test_list_names_every_component(capsys: pytest.CaptureFixture[str]):
@@ -128,6 +217,7 @@ def test_transmit_takes_any_bytes(small: Path, tmp_path: Path):
     (["run", "quickstart", "--items", "1000000"], "has only"),
     (["status", "nowhere"], "no results there"),
     (["report", "nowhere"], "no results there"),
+    (["merge", "nowhere", "--out", "x"], "no results there"),
     (["transmit", "nowhere.txt", "--out", "x"], "cannot be read"),
     (["transmit", "setup.cfg", "--scenario", "markov_optimum", "--out", "x"], "symbols, not bytes"),
     (["train", "ngram", "--data", "nowhere"], "nowhere"),
