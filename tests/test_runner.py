@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -121,3 +122,53 @@ def test_a_file_that_is_no_store_is_refused(tmp_path: Path):
     with pytest.raises(RequestError, match="not a results file"):
         runner.open_store(load(TABLES), tmp_path, "test")
     assert (tmp_path / "results.sqlite").read_bytes() == b"precious"
+
+
+STOPPING: dict[str, Any] = TABLES | {"items": 60, "replicates": 1, "sweep": {"channel.loss_rate": [0.05, 0.9]},
+                                     "stop": {"metric": "token_error_rate", "half_width": 0.03, "min_items": 10}}
+
+
+def stopped(tables: dict[str, Any], out: Path, **options: Any) -> tuple[dict[str, str], dict[tuple[str, int, int], Any]]:
+    """(why each task stopped, all rows)"""
+    scenario = load(tables)
+    with closing(runner.open_store(scenario, out, "test")) as store:
+        runner.execute(scenario, store, **options)
+        return store.stops(), rows(store)
+
+
+def test_a_stopped_comparison_gets_no_further_items(tmp_path: Path):
+    """Catches a rule that is not asked, one that stops an arm alone, and progress that waits for what is spared."""
+    told: list[tuple[int, int]] = []
+    stops, found = stopped(STOPPING, tmp_path, progress=lambda done, total: told.append((done, total)))
+    items: dict[str, set[int]] = {}
+    for task_id, item, _ in found:
+        items.setdefault(task_id, set()).add(item)
+    counts = {(task.sweep["channel.loss_rate"], task.arm): len(items[task.task_id]) for task in load(STOPPING).tasks}
+    assert stops.keys() == items.keys()
+    assert all(items[task_id] == set(range(int(why.split()[0]))) for task_id, why in stops.items())
+    assert counts[0.05, "exact"] == counts[0.05, "none"] < 60
+    assert counts[0.9, "exact"] == counts[0.9, "none"]
+    assert told[0] == (0, 240) and told[-1] == (len(found), len(found))
+
+
+@pytest.mark.parametrize("options", [{"workers": 2}, {"block_items": 3}])
+def test_where_a_rule_stops_does_not_depend_on_workers_or_blocks(options: dict[str, int], tmp_path: Path,
+                                                                 monkeypatch: pytest.MonkeyPatch):
+    """Catches a rule that sees more than the shortest completed prefix, and items that are run ahead of it."""
+    whole = stopped(STOPPING, tmp_path / "whole")
+    monkeypatch.setattr(runner, "BLOCK_ITEMS", options.pop("block_items", runner.BLOCK_ITEMS))
+    assert stopped(STOPPING, tmp_path / "other", **options) == whole
+
+
+def test_a_rule_is_asked_again_when_a_run_goes_on(tmp_path: Path):
+    """Catches a resumed run that forgets what it had stopped."""
+    whole = stopped(STOPPING, tmp_path / "whole")
+    stopped({key: value for key, value in STOPPING.items() if key != "stop"} | {"items": 9}, tmp_path / "parts")
+    assert stopped(STOPPING, tmp_path / "parts") == whole
+
+
+def test_a_memo_changes_no_number(tmp_path: Path):
+    """Catches what is remembered under the wrong name."""
+    tables = TABLES | {"coder": {"name": "entropy", "model": "exact_markov", "packet_bits": 40}}
+    assert collect(tables, tmp_path / "with") == collect(tables, tmp_path / "without", memo=False)
+    assert (tmp_path / "with" / "memo.sqlite").exists() and not (tmp_path / "without" / "memo.sqlite").exists()
