@@ -157,6 +157,11 @@ class Store:
                 self._connection.execute("PRAGMA journal_mode=DELETE")
         self._connection.close()
 
+    def version(self) -> tuple[int, int]:
+        """Another value than before whenever this store, or another program, has written to the file in the meantime."""
+        ((others,),) = self._rows("PRAGMA data_version")
+        return self._connection.total_changes, int(others)
+
     def meta(self) -> dict[str, Any]:
         """What describes the run: question, scenario, provenance, chain, assumptions."""
         return {key: json.loads(value) for key, value in self._rows("SELECT key, value FROM meta")}
@@ -238,11 +243,11 @@ class Store:
 
     def trials(self, task_id: str) -> Iterator[Trial]:
         """The trials of one task, ordered by item, then replicate."""
-        rows = self._rows("SELECT item, replicate, metrics, reasons, ledger, seconds FROM trials "
+        rows = self._rows("SELECT item, replicate, '[' || metrics || ',' || reasons || ',' || ledger || ']', seconds FROM trials "
                           "WHERE task_id = ? ORDER BY item, replicate", task_id)
-        for item, replicate, metrics, reasons, ledger, seconds in rows:
-            pairs = {name: (pair[0], pair[1]) for name, pair in json.loads(metrics).items()}
-            yield Trial(task_id, item, replicate, pairs, json.loads(reasons), json.loads(ledger), seconds)
+        for item, replicate, numbers, seconds in rows:
+            metrics, reasons, ledger = json.loads(numbers)
+            yield Trial(task_id, item, replicate, {name: (a, b) for name, (a, b) in metrics.items()}, reasons, ledger, seconds)
 
     def metrics(self, task_id: str) -> list[str]:
         """Names of what the trials of one task measured or gave a reason for, without reading their numbers."""

@@ -24,18 +24,25 @@ class Columns(Sequence[Trial]):
         metrics: dict[str, array[float]] = {}
         reasons: dict[str, array[float]] = {}
         ledger: dict[str, array[float]] = {}
-        self._whole: dict[str, bool] = {}
+        self._fractional: set[str] = set()
         row = -1
         for row, trial in enumerate(trials):
             heads.extend((self._tasks.setdefault(trial.task_id, len(self._tasks)), trial.item, trial.replicate))
             seconds.append(trial.seconds)
             for name, pair in trial.metrics.items():
-                _column(metrics, name, 2 * row).extend(pair)
+                column = metrics.get(name)
+                if column is None or len(column) != 2 * row:
+                    column = _column(metrics, name, 2 * row)
+                column.extend(pair)
             for name, text in trial.reasons.items():
                 _column(reasons, name, row).append(self._texts.setdefault(text, len(self._texts)))
             for name, value in trial.ledger.items():
-                _column(ledger, name, row).append(value)
-                self._whole[name] = self._whole.get(name, True) and isinstance(value, int)
+                column = ledger.get(name)
+                if column is None or len(column) != row:
+                    column = _column(ledger, name, row)
+                column.append(value)
+                if not isinstance(value, int):
+                    self._fractional.add(name)
         num_rows = row + 1
         self._heads, self._seconds = _frozen(heads).reshape(-1, 3), _frozen(seconds)
         self._metrics = {name: _frozen(_column(metrics, name, 2 * num_rows)).reshape(-1, 2) for name in metrics}
@@ -91,7 +98,7 @@ class Columns(Sequence[Trial]):
         metrics = {name: (float(column[index, 0]), float(column[index, 1])) for name, column in self._metrics.items()
                    if column[index, 1] == column[index, 1]}
         reasons = {name: texts[int(column[index])] for name, column in self._reasons.items() if column[index] == column[index]}
-        ledger = {name: int(column[index]) if self._whole[name] else float(column[index])
+        ledger = {name: float(column[index]) if name in self._fractional else int(column[index])
                   for name, column in self._ledger.items() if column[index] == column[index]}
         return Trial(tasks[task], item, replicate, metrics, reasons, ledger, float(self._seconds[index]))
 

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -26,6 +27,9 @@ _WORDS = {
     "brier": "Brier score", "concealment_nll_bits": "concealment NLL (bits)",
     "recovered_fraction_nonspace": "recovered fraction, non-space", "name": "component",
 }
+
+
+_SUMMARIES: WeakKeyDictionary[Store, tuple[tuple[int, int], Summary]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,14 @@ class Summary:
 
 
 def summarise(store: Store) -> Summary:
-    """Read and estimate everything once."""
+    """Read and estimate everything, once as long as nothing is written: tables, figures and report share it."""
+    version = store.version()
+    if store not in _SUMMARIES or _SUMMARIES[store][0] != version:
+        _SUMMARIES[store] = (version, _read(store))
+    return _SUMMARIES[store][1]
+
+
+def _read(store: Store) -> Summary:
     known: dict[str, Row] = {}
     rows = []
     for point in store.points():

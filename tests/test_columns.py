@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from channel_sim.keys import Key
-from channel_sim.store import Trial
+from channel_sim.store import Point, Store, Trial
 from reports import statistics
 from reports.columns import Columns
 from reports.statistics import estimate, paired_difference, reason
+from reports.summary import summarise
 
 
 def trials(num_items: int, rate: float = 0.2, replicates: int = 1) -> list[Trial]:
@@ -71,3 +75,17 @@ def test_groups_hold_every_item_once():
         units = statistics._units(sums)
         assert len(units) <= 1000 and np.array_equal(units.sum(axis=0), sums.sum(axis=0))
         assert len(units) > 450
+
+
+def test_a_summary_is_that_of_what_is_on_file_now(tmp_path: Path):
+    """Catches a report made from what was on file before, be it this program that wrote since, or another one."""
+    path = tmp_path / "results.sqlite"
+    with closing(Store.create(path, {"question": "?"})) as store, closing(Store(path, writable=True)) as other:
+        store.set_plan([Point(0, 0, "a", {}, "t0")], {"t0": {}}, [])
+        assert summarise(store).num_items == 0 and summarise(store) is summarise(store)
+        store.add(trials(2))
+        assert summarise(store).num_items == 2
+        other.add(trials(5))
+        assert summarise(store).num_items == 5 and summarise(store) is summarise(store)
+        other.set_meta("question", "!")
+        assert summarise(store).meta["question"] == "!"
