@@ -14,7 +14,7 @@ import pytest
 import scenarios
 from channel_sim.checks import RequestError
 from scenarios.cli import main
-from tests.test_cli import SMALL, plain_report, table
+from tests.test_cli import SMALL, failing, plain_report, table
 
 __all__ = ["plain_report"]
 DOCS = Path(__file__).parent.parent / "docs" / "sweeps.md"
@@ -76,6 +76,15 @@ def test_what_was_not_measured_is_none_with_a_reason():
     (row,) = results.find("block_error_rate", arm="none", loss_rate=0.1)
     assert (row.mean, row.low, row.high, row.num_items, row.method) == (None, None, None, 0, "none") and row.reason
     assert results.trials[0].metrics["block_error_rate"] is None and results.trials[0].reasons["block_error_rate"]
+
+
+def test_failures_are_handed_back_beside_the_rest(monkeypatch: pytest.MonkeyPatch):
+    """Catches one bad item that costs a notebook its whole sweep, and a failure that nobody hears of."""
+    failing(monkeypatch, ZeroDivisionError)
+    results = scenarios.run(TABLES)
+    assert (results.num_failed, len(results.trials)) == (4, 8)
+    assert {(one.item, one.error.splitlines()[0]) for one in results.failures} == {(1, "ZeroDivisionError: no such luck")}
+    assert all(row.num_items == 2 for row in results.find("token_error_rate"))
 
 
 def test_pandas_gets_flat_rows(monkeypatch: pytest.MonkeyPatch):

@@ -8,7 +8,7 @@ import pytest
 
 from channel_sim.checks import RequestError
 from channel_sim.store import Point, Store, Trial
-from scenarios.progress import duration
+from scenarios.progress import Progress, duration
 from scenarios.scenario import load
 from scenarios.status import dry_run, standings, status
 from tests.synthetic_results import meta, synthetic_store
@@ -119,3 +119,15 @@ def test_a_dry_run_refuses_the_folder_of_another_scenario(tmp_path: Path):
 def test_times_are_written_as_one_reads_them(seconds: float, text: str):
     """Catches 432000 seconds, and days that are hours."""
     assert duration(seconds) == text
+
+
+def test_progress_says_items_arms_points_rate_and_time_left(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    """Catches a log of a cluster job from which nobody can tell when it will end."""
+    clock = iter([0.0, 20.0, 20.0, 40.0, 40.0])
+    monkeypatch.setattr("scenarios.progress.time.monotonic", lambda: next(clock))
+    with Progress.of(load(SMALL)) as progress:
+        progress(8, 24)
+        progress(24, 24)
+    assert capsys.readouterr().err.splitlines() == [
+        "scenario, 2 arms × 2 points: 8/24 trials, 2/6 items in 20 s, 0.4/s, 40 s left",
+        "scenario, 2 arms × 2 points: 24/24 trials, 6/6 items in 40 s"]
