@@ -23,7 +23,7 @@ CREATE TABLE points (arm_index INTEGER, point_index INTEGER, arm TEXT NOT NULL, 
                      task_id TEXT NOT NULL REFERENCES tasks, PRIMARY KEY (arm_index, point_index));
 CREATE TABLE trials (task_id TEXT NOT NULL REFERENCES tasks, item INTEGER, replicate INTEGER,
                      metrics TEXT NOT NULL, reasons TEXT NOT NULL, ledger TEXT NOT NULL, seconds REAL NOT NULL,
-                     PRIMARY KEY (task_id, item, replicate)) WITHOUT ROWID;
+                     PRIMARY KEY (task_id, item, replicate));
 CREATE TABLE samples (task_id TEXT NOT NULL REFERENCES tasks, item INTEGER, sample TEXT NOT NULL, PRIMARY KEY (task_id, item));
 CREATE TABLE failures (task_id TEXT NOT NULL REFERENCES tasks, item INTEGER, replicate INTEGER, error TEXT NOT NULL,
                        PRIMARY KEY (task_id, item, replicate)) WITHOUT ROWID;

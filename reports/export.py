@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from channel_sim.store import Store, Trial
+from reports.files import writing
 from reports.summary import Summary, describe, point_text, summarise, value_text
 
 ORIGIN_LETTERS = "ricl"
@@ -74,8 +75,7 @@ def _value(trial: Trial, metric: str) -> str:
 
 
 def _write_csv(path: Path, header: list[str], lines: Iterable[list[Any]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8", newline="") as file:
+    with writing(path), path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(lines)
@@ -110,5 +110,5 @@ def _names(labels: Sequence[str]) -> dict[str, str]:
 
 
 def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
+    with writing(path):
+        path.write_bytes(content)

@@ -17,6 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
+from reports.files import writing
 from reports.statistics import Estimate
 from reports.summary import Summary, describe, point_text, value_text, words
 
@@ -69,13 +70,13 @@ def draw_metric(summary: Summary, metric: str) -> Figure:
 
 def save_figures(summary: Summary, folder: Path, metrics: Sequence[str] | None = None) -> list[Path]:
     """Write folder/<metric>.svg and .pdf for `metrics` (default: all that were measured)."""
-    folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for metric in summary.metrics if metrics is None else metrics:
         figure = draw_metric(summary, metric)
         for kind in ("svg", "pdf"):
             path = folder / f"{metric}.{kind}"
-            path.write_bytes(render(figure, kind))
+            with writing(path):
+                path.write_bytes(render(figure, kind))
             paths.append(path)
     return paths
 

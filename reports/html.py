@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from channel_sim.store import Store
 from reports.figures import save_figures
+from reports.files import writing
 from reports.findings import answer, findings, interval_text, unequal_uses
 from reports.ledgers import ledger_table
 from reports.marks import MAX_TOKENS, Marked, legend, mark, original_text
@@ -204,6 +205,6 @@ def _environment() -> Environment:
 
 
 def _write(path: Path, page: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page, encoding="utf-8", newline="\n")
+    with writing(path):
+        path.write_text(page, encoding="utf-8", newline="\n")
     return path

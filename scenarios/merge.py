@@ -98,6 +98,7 @@ def _description(parts: list[Store]) -> dict[str, Any]:
     whole["arms"] = _arms(parts, metas)
     whole["sweep"] = _axes(parts, first.get("sweep", {}))
     whole["notes"] = first.get("notes", []) if all(meta.get("notes", []) == first.get("notes", []) for meta in others) else []
+    whole["interrupted"] = None  # what is missing of the whole is seen from its addresses
     whole["merged"] = _distinct(one for meta in metas for one in meta.get("merged", [meta.get("provenance", {})]))
     return whole
 
