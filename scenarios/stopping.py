@@ -2,10 +2,14 @@
 
 A rule sees the first `look` items of every arm and nothing else, so neither the number of workers nor the size of a block
 changes where it stops. The looks grow geometrically: each one is a chance to stop on an interval that is narrow by luck, so
-there are few of them, and an interval that carries a warning stops nothing (coverage: tests/test_coverage.py).
+there are few of them, and an interval that carries a warning stops nothing. So the intervals keep their coverage, 94 to 97 %
+in 4,000 reruns of each rule (tests/test_coverage.py). The mean itself is pulled along, by less than its half-width: upwards
+where errors are counted (5 % at 15 of them; stopped at the k-th error itself it would be (k - 1) / (n - 1) that is unbiased, not
+k / n), downwards by a half-width (1 to 7 %, where few errors make it small). Where the mean matters more, run fixed `items`.
 
-Source: Y. S. Chow and H. Robbins, "On the asymptotic theory of fixed-width sequential confidence intervals for the mean",
-Ann. Math. Statist. 36 (1965): the width on file may decide when to stop, and coverage tends to the nominal one.
+Source: J. B. S. Haldane, "On a method of estimating frequencies", Biometrika 33 (1945), for the count of errors; Y. S. Chow
+and H. Robbins, "On the asymptotic theory of fixed-width sequential confidence intervals for the mean", Ann. Math. Statist. 36
+(1965): the width on file may decide when to stop, and coverage tends to the nominal one.
 """
 
 from __future__ import annotations
@@ -74,8 +78,7 @@ def looks(scenario: Scenario) -> list[int]:
 def decide(scenario: Scenario, prefix: Mapping[str, Sequence[Trial]], num_items: int) -> dict[str, str]:
     """Task id -> why it stops, of the tasks that need no item past `num_items`; `prefix` holds all trials of the items before.
 
-    A pure function: of the looks up to `num_items`, the first that meets the rule counts, whenever it is asked. Between looks
-    nothing can stop, so asking there is a waste of time. Points that share a task (an arm that the sweep leaves as it is) stop
+    A pure function: of the looks up to `num_items`, the first that meets the rule counts, whenever it is asked. Points that share a task (an arm that the sweep leaves as it is) stop
     together: that arm would otherwise have items that its rivals lack.
     """
     reached = [look for look in looks(scenario) if look <= num_items]
