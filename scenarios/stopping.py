@@ -78,8 +78,8 @@ def looks(scenario: Scenario) -> list[int]:
 def decide(scenario: Scenario, prefix: Mapping[str, Sequence[Trial]], num_items: int) -> dict[str, str]:
     """Task id -> why it stops, of the tasks that need no item past `num_items`; `prefix` holds all trials of the items before.
 
-    A pure function: of the looks up to `num_items`, the first that meets the rule counts, whenever it is asked. Points that share a task (an arm that the sweep leaves as it is) stop
-    together: that arm would otherwise have items that its rivals lack.
+    A pure function: of the looks up to `num_items`, the first that meets the rule counts, whenever it is asked. Points that
+    share a task (an arm that the sweep leaves as it is) stop together: that arm would otherwise have items that its rivals lack.
     """
     reached = [look for look in looks(scenario) if look <= num_items]
     return {task_id: why for points in _comparisons(scenario)
