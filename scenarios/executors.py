@@ -172,7 +172,7 @@ class _Processes(Crew):
         self._pool.shutdown(cancel_futures=True)
 
     def _open(self) -> None:
-        self._context = _Context(max(1, (os.cpu_count() or 1) // self.num_workers))
+        self._context = _Context(max(1, num_cores() // self.num_workers))
         self._pool = ProcessPoolExecutor(self.num_workers, mp_context=self._context, initializer=_end_with_parent)
 
 
@@ -206,6 +206,11 @@ class _Worker(SpawnProcess):
             for name, value in before.items():
                 os.environ.pop(name) if value is None else os.environ.update({name: value})
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def num_cores() -> int:
+    """Cores that this process may use: a batch system lends a part of the machine."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _asked(name: str, default: int) -> int:

@@ -167,7 +167,7 @@ def test_workers_share_the_threads_and_live_as_long_as_the_sweep(tmp_path: Path)
     conduct(scenario, tmp_path / "out", workers=2)
     given = [one.read_text().split() for one in tmp_path.iterdir() if one.is_file()]
     assert len(given) == 2
-    assert all(set(one) == {str(max(1, (os.cpu_count() or 1) // 2))} for one in given)
+    assert all(set(one) == {str(max(1, executors.num_cores() // 2))} for one in given)
     assert "TF_NUM_INTEROP_THREADS" not in os.environ
 
 
