@@ -31,8 +31,8 @@ RATES = [0.05 * (index + 1) for index in range(NUM_TASKS)]
 
 def main(num_rows: int, repeats: int) -> None:
     print(f"{'':<22}{f'{num_rows // 10:,} rows':>28}{f'{num_rows:,} rows':>28}")
-    for name, work in (("write", write), ("addresses on file", addresses), ("trials.csv", trials_csv), ("summary.csv", summary_csv),
-                       ("report.html", report)):
+    for name, work in (("write", write), ("addresses on file", addresses), ("trials.csv alone", trials_csv),
+                       ("tables and report", report)):
         cells = []
         for rows in (num_rows // 10, num_rows):
             seconds, megabytes = zip(*(_alone(work, rows) for _ in range(repeats)), strict=True)
@@ -58,17 +58,14 @@ def trials_csv(path: Path, num_rows: int) -> None:
         write_trials_csv(store, path.with_name("trials.csv"))
 
 
-def summary_csv(path: Path, num_rows: int) -> None:
-    from reports.export import write_summary_csv
-
-    with closing(Store(path)) as store:
-        write_summary_csv(store, path.with_name("summary.csv"))
-
-
 def report(path: Path, num_rows: int) -> None:
+    """All that a run leaves beside its results: both tables, figures and the page."""
+    from reports.export import write_summary_csv, write_trials_csv
     from reports.html import write_report
 
     with closing(Store(path)) as store:
+        write_trials_csv(store, path.with_name("trials.csv"))
+        write_summary_csv(store, path.with_name("summary.csv"))
         write_report(store, path.parent)
 
 
