@@ -100,7 +100,7 @@ def _sentence(run: list[Finding], metric: str, summary: Summary) -> str:
     if len(last.best) > 1:
         arms = _listed([_quoted(arm) for arm in last.best])
         gap = f" ({at}{_gap(last.lead)})" if last.lead is not None else ""
-        return f"{where}{arms} are tied for the {best} {words(metric)}{gap}.{unseen}"
+        return f"{where}{arms} cannot be told apart: one of them has the {best} {words(metric)}{gap}.{unseen}"
     ahead = f"; {at}it is ahead of {_quoted(last.rival)} by {interval_text(last.lead)}" if last.rival and last.lead else ""
     return f"{where}{_quoted(last.best[0])} has the {best} {words(metric)}{ahead}.{unseen}"
 
@@ -137,7 +137,7 @@ def _counted(found: list[Finding], metric: str) -> list[str]:
     alone = [one.best[0] for one in found if len(one.best) == 1]
     parts = [f"{_quoted(arm)} at {alone.count(arm)}" for arm in sorted(set(alone), key=lambda arm: (-alone.count(arm), arm))]
     ties = len(found) - len(alone)
-    tied = f"{'; at ' if parts else 'At '}{ties} two or more arms are tied" if ties else ""
+    tied = f"{'; at ' if parts else 'At '}{ties} two or more arms cannot be told apart" if ties else ""
     head = f"Of {len(found)} sweep points, the {best} {words(metric)} is that of {_listed(parts)}" if parts else ""
     hidden = [one for one in found if one.mean.method == "upper limit"]
     caution = f" At {len(hidden)} of them the best arm shows no event, where rare failures could hide." if hidden else ""

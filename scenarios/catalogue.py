@@ -77,22 +77,22 @@ def name_of(component: Component) -> str:
 def find(kind: str, name: Any, where: str) -> type[Component]:
     """The class called `name` among `kind` ("channels", ...); an unknown name is a `RequestError` with the nearest match."""
     classes = CATALOGUE[kind]
-    if name not in classes:
+    if name is None:
+        raise RequestError(f"{where}.name: missing; allowed are {', '.join(classes)}")
+    if not isinstance(name, str) or name not in classes:
         raise RequestError(f"{where}.name: no {kind[:-1]} is called {name!r}{nearest(name, classes)}")
     return classes[name]
 
 
 def build(kind: str, table: Mapping[str, Any], where: str) -> Component:
     """A component from its scenario table; `where` (file and key) goes into every error."""
-    if "name" not in table:
-        raise RequestError(f"{where}.name: missing; allowed are {', '.join(CATALOGUE[kind])}")
-    cls = find(kind, table["name"], where)
+    cls = find(kind, table.get("name"), where)
     fields = {key: value for key, value in table.items() if key != "name"}
     for key in fields:
         if key not in cls.model_fields:
             raise RequestError(f"{where}.{key}: {table['name']} has no such key{nearest(key, cls.model_fields)}")
-    if isinstance(fields.get("model"), str | Mapping):
-        fields["model"] = build("models", model_table(fields["model"]), f"{where}.model")
+    if "model" in fields and not isinstance(fields["model"], Component):
+        fields["model"] = build("models", model_table(fields["model"], f"{where}.model"), f"{where}.model")
     try:
         return cls(**fields)
     except ValidationError as error:
@@ -106,10 +106,13 @@ def nearest(name: Any, allowed: Mapping[str, Any] | list[str]) -> str:
     return f"{hint} allowed are {', '.join(allowed) or 'none'}"
 
 
-def model_table(model: str | Mapping[str, Any]) -> Mapping[str, Any]:
+def model_table(model: Any, where: str) -> Mapping[str, Any]:
     """A model's table: its name alone, or a path to trained weights, stands for a table."""
     if isinstance(model, Mapping):
         return model
+    if not isinstance(model, str):
+        allowed = ", ".join(CATALOGUE["models"])
+        raise RequestError(f"{where}: must be a name, a path or a table, got {model!r}; allowed are {allowed}")
     return {"name": "ngram", "path": model} if model.endswith(".safetensors") else {"name": model}
 
 

@@ -15,9 +15,7 @@ def fill(stage: str, table: dict[str, Any], built: Mapping[str, Component], wher
     """The table with its keys completed from the components `built` before it."""
     table = dict(table)
     kind = f"{stage}s"
-    if table.get("name") not in catalogue.CATALOGUE[kind]:
-        return table  # named in the error of `build`
-    fields = catalogue.CATALOGUE[kind][table["name"]].model_fields
+    fields = catalogue.find(kind, table.get("name"), where).model_fields
     if "vocab_size" in fields and "tokenizer" in built:
         table.setdefault("vocab_size", built["tokenizer"].vocab_size)  # type: ignore[attr-defined]
     if "model" in fields:
@@ -51,13 +49,12 @@ def _fitting_model(built: Mapping[str, Component], where: str) -> str:
                        f"{', '.join(catalogue.CATALOGUE['models'])}")
 
 
-def _complete_model(model: str | Mapping[str, Any], built: Mapping[str, Component], where: str) -> Mapping[str, Any]:
-    table = dict(catalogue.model_table(model))
+def _complete_model(model: Any, built: Mapping[str, Component], where: str) -> Mapping[str, Any]:
+    table = dict(catalogue.model_table(model, where))
+    cls = catalogue.find("models", table.get("name"), where)
     if table.get("name") == "uniform":
         table.setdefault("vocab_size", built["tokenizer"].vocab_size)  # type: ignore[attr-defined]
-    if table.get("name") not in catalogue.CATALOGUE["models"]:
-        return table
-    return _from_source(table, catalogue.CATALOGUE["models"][table["name"]].model_fields, built, where)
+    return _from_source(table, cls.model_fields, built, where)
 
 
 def _from_source(table: dict[str, Any], fields: Mapping[str, Any], built: Mapping[str, Component], where: str) -> dict[str, Any]:

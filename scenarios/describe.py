@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from channel_sim.stages import Component
+from scenarios import catalogue
 from scenarios.notes import markers
 from scenarios.scenario import STAGES, Scenario, Task
 
@@ -33,17 +34,18 @@ def facts(scenario: Scenario, command: str) -> dict[str, Any]:
         "arms": [{"label": task.arm, "chain": _stages(task)} for task in first],
         "assumptions": list(dict.fromkeys(sentence for one in components for sentence in one.assumptions)),
         "sources": list(dict.fromkeys(one.source for one in components if one.source)),
-        "provenance": provenance(command),
+        "provenance": provenance(command, _digests(components)),
     }
 
 
-def provenance(command: str) -> dict[str, Any]:
-    """Versions, machine, commit and command."""
+def provenance(command: str, digests: dict[str, str] | None = None) -> dict[str, Any]:
+    """Versions, machine, commit, command, and SHA-256 of the data and weights that went in."""
     return {
         "command": command,
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in _PACKAGES},
         "device": f"{platform.machine()}, {os.cpu_count()} CPUs, {platform.system()}",
         "commit": _commit(),
+        "digests": digests or {},
     }
 
 
@@ -51,6 +53,11 @@ def _components(scenario: Scenario) -> list[Component]:
     parts = [getattr(task.chain, stage) for task in scenario.tasks for stage in STAGES]
     models = [part.model for part in parts if isinstance(getattr(part, "model", None), Component)]
     return [*parts, *models]
+
+
+def _digests(components: list[Component]) -> dict[str, str]:
+    found = {f"{catalogue.name_of(one)} {key}": digest for one in components for key, digest in one.digests().items()}
+    return dict(sorted(found.items()))
 
 
 def _stages(task: Task) -> list[dict[str, Any]]:

@@ -49,8 +49,8 @@ def _holes(scenario: Scenario, store: Store) -> list[str]:
             at = ", ".join(f"{key} = {value}" for key, value in together.sweep.items())
             sentences.append(
                 f"A contiguous hole in text cannot be restored: at {at}, where a lost packet takes a stretch of neighbouring "
-                f"bytes (“{together.arm}”), the prior gets {100 * contiguous:.0f} % of them right, most of them by guessing "
-                f"spaces and frequent letters; spread over the item (“{apart.arm}”) {100 * isolated:.0f} %.")
+                f"bytes (“{together.arm}”), the prior gets {contiguous} of them right; spread over the item (“{apart.arm}”) "
+                f"{isolated}.")
     return sentences
 
 
@@ -60,9 +60,13 @@ def _differ_in_interleaving(apart: Task, together: Task) -> bool:
     return replace(apart.chain, coder=apart.chain.coder.model_copy(update={"interleave": False})) == together.chain
 
 
-def _recovered(store: Store, task: Task) -> float | None:
-    pairs = [one.metrics["recovered_fraction"] for one in store.trials(task.task_id) if "recovered_fraction" in one.metrics]
-    erased = sum(pair[1] for pair in pairs)
-    # what decoder `none` does not try says nothing about holes
-    restored = sum(pair[0] for pair in pairs)
-    return restored / erased if restored else None
+def _recovered(store: Store, task: Task) -> str | None:
+    """'17 % (3 % of what is not white space)'; None where nothing was restored: that says nothing about holes."""
+    shares = []
+    for metric in ("recovered_fraction", "recovered_fraction_nonspace"):
+        pairs = [one.metrics[metric] for one in store.trials(task.task_id) if metric in one.metrics]
+        restored, erased = (sum(column) for column in zip(*pairs, strict=True)) if pairs else (0, 0)
+        if not restored:
+            return None
+        shares.append(f"{100 * restored / erased:.0f} %")
+    return f"{shares[0]} ({shares[1]} of what is not white space)"

@@ -15,6 +15,7 @@ from reports.summary import Row, describe, summarise
 from scenarios import runner
 from scenarios.notes import notes
 from scenarios.progress import Progress, count
+from scenarios.rehearsal import rehearse
 from scenarios.scenario import Scenario, load
 
 
@@ -99,7 +100,8 @@ def run(request: str | Path | Mapping[str, Any], out: str | Path | None, *, item
 def conduct(scenario: Scenario, out: Path, command: str, *, workers: int, scheduler: str | None, max_seconds: float | None,
             progress: Callable[[int, int], None], write: bool = True) -> runner.Done:
     """Run what is missing in `out`, then write tables, samples, figures and report, of a run that was cut short as well."""
-    runner.plan(scenario, set())  # refuses what cannot be run before anything is written
+    runner.plan(scenario, set())
+    rehearse(scenario)  # both refuse what cannot be run before anything is written
     with closing(runner.open_store(scenario, out, command)) as store:
         done = runner.execute(scenario, store, workers=workers, scheduler=scheduler, max_seconds=max_seconds, progress=progress)
         if scenario.stop is None and done.stopped is None:

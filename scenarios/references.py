@@ -8,12 +8,15 @@ from typing import Literal
 from channel_sim import theory
 from channel_sim.link import CodedLink
 from channel_sim.losses import PacketLoss
+from channel_sim.protection import NoProtection
 from channel_sim.store import Curve
 from channel_sim.trial import Chain
 from scenarios.scenario import Scenario
 from sources.coder import FixedLength
 from sources.synthetic import Markov
 
+_FAR_APART = 64
+"""Packets between symbols of one packet, from which their erasures count as independent: λ^64 is nothing."""
 Value = tuple[str, str, float, str]
 
 
@@ -35,8 +38,9 @@ def _markov_concealment(chain: Chain) -> Iterator[Value]:
     """Independent erasures of single symbols: lost packets of one symbol, or packets whose symbols lie far apart."""
     if not (isinstance(chain.source, Markov) and isinstance(chain.channel, PacketLoss) and isinstance(chain.coder, FixedLength)):
         return
-    isolated = chain.coder.packet_bits == 1 or chain.coder.interleave
-    if not isolated or chain.channel.slot_bits is not None:
+    far_apart = chain.coder.interleave and chain.source.num_symbols // chain.coder.packet_bits >= _FAR_APART
+    isolated = chain.coder.packet_bits == 1 or far_apart
+    if not isolated or chain.channel.slot_bits is not None or not isinstance(chain.protection, NoProtection):
         return
     loss, flip = chain.channel.loss_rate, chain.source.flip_probability
     cases: tuple[tuple[Literal[0, 1, 2], str], ...] = ((2, "optimum, both sides"), (1, "optimum, past only"), (0, "no model"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -35,11 +36,9 @@ def open_store(scenario: Scenario, out: Path, command: str) -> Store:
     path = out / "results.sqlite"
     described = facts(scenario, command)
     if path.exists():
+        with closing(Store(path)) as on_file:  # read-only: what is refused is left as it was, to the byte
+            _refuse_another(on_file, scenario, out)
         store = Store(path, writable=True)
-        name = store.meta()["name"]
-        if name != scenario.name:
-            raise RequestError(f"--out {out}: holds the results of scenario {name!r}, not of {scenario.name!r}; "
-                               "choose another folder")
         for key, value in described.items():
             store.set_meta(key, value)
     else:
@@ -50,6 +49,14 @@ def open_store(scenario: Scenario, out: Path, command: str) -> Store:
     points = [Point(task.arm_index, task.point_index, task.arm, task.sweep, task.task_id) for task in scenario.tasks]
     store.set_plan(points, {task.task_id: task.resolved for task in scenario.tasks}, reference_curves(scenario))
     return store
+
+
+def _refuse_another(store: Store, scenario: Scenario, out: Path) -> None:
+    """Results of other tasks alone, under whatever name, are another scenario's."""
+    name, on_file = store.meta()["name"], {point.task_id for point in store.points()}
+    if name != scenario.name or (on_file and not on_file & {task.task_id for task in scenario.tasks}):
+        which = f"scenario {name!r}, not of {scenario.name!r}" if name != scenario.name else f"another scenario called {name!r}"
+        raise RequestError(f"--out {out}: holds the results of {which}; choose another folder")
 
 
 def plan(scenario: Scenario, done: set[Address]) -> Iterator[Work]:

@@ -117,7 +117,7 @@ def load(request: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] |
 
 
 def describe(component: Component, *, identity: bool = False) -> dict[str, Any]:
-    """Name, revision and fields; with `identity`, what a file holds stands in for where it lies."""
+    """Name, revision, fields and digests of files; with `identity`, what a file holds stands in for where it lies."""
     digests = component.digests()
     described: dict[str, Any] = {"name": catalogue.name_of(component), "revision": component.revision}
     for field in (field for field in type(component).model_fields if field not in component.ignored_fields):
@@ -150,7 +150,8 @@ def _override(tables: dict[str, Any], overrides: dict[str, Any], name: str) -> t
         stage, _, field = key.partition(".")
         if field and stage in STAGES:
             fixed[key] = value
-            tables["sweep"] = {axis: values for axis, values in tables.get("sweep", {}).items() if axis != key}
+            sweep = tables.get("sweep", {})
+            tables["sweep"] = {axis: values for axis, values in sweep.items() if axis != key} if isinstance(sweep, dict) else sweep
         elif not field and key in _File.model_fields:
             tables[key] = value
         else:

@@ -15,6 +15,7 @@ from channel_sim.stages import Tokenizer
 from channel_sim.trial import Chain, Outcome, run, send
 from channel_sim.types import Content, hard_decision
 from reports.html import write_transmission
+from scenarios.rehearsal import rehearse
 from scenarios.samples import sample
 from scenarios.scenario import Scenario, Task, load
 
@@ -27,12 +28,13 @@ def transmit(file: Path, request: str, out: Path, overrides: dict[str, Any]) -> 
     """Send `file` through every arm of the scenario, at the middle of its sweep, and write what came out; returns the page."""
     content = _read(file)
     scenario = _at_one_point(request, overrides, _source(file, content))
-    out.mkdir(parents=True, exist_ok=True)
+    rehearse(scenario)
+    _make_folder(out)
     shown = []
     for task in scenario.tasks:
         outcomes = _outcomes(task, scenario.seed)
         folder = out / _slug(task.arm)
-        folder.mkdir(exist_ok=True)
+        _make_folder(folder)
         _write(folder / f"arrived{file.suffix}", [_arrived(task.chain.tokenizer, one, scenario.seed) for one in outcomes])
         _write(folder / f"restored{file.suffix}", [one.received.content for one in outcomes])
         shown.append({"label": task.arm, "facts": _facts(outcomes), "samples": [sample(one) for one in outcomes]})
@@ -51,13 +53,20 @@ def _read(file: Path) -> bytes:
     return content
 
 
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RequestError(f"--out {folder}: cannot be made ({error.strerror}); choose another folder") from error
+
+
 def _source(file: Path, content: bytes) -> dict[str, Any]:
     try:
         content.decode("utf-8")
         name = "text"
     except UnicodeDecodeError:
         name = "bytes_file"
-    return {"name": name, "path": str(file)}
+    return {"name": name, "path": str(file.resolve())}  # resolved: a file may be called python-docs
 
 
 def _at_one_point(request: str, overrides: dict[str, Any], source: dict[str, Any]) -> Scenario:
