@@ -20,6 +20,7 @@ from sources.entropy import Lane, Run, decode_lanes, encode_run, settled_counts
 from sources.models.model import CausalModel
 
 _ENDLESS = 1 << 31  # more packets than any item has
+_LARGEST = 2**31 - 1
 
 
 class FixedLength(Coder):
@@ -40,7 +41,7 @@ class FixedLength(Coder):
         "Fixed-length packets are known by their slot; interleaving, where it is on, spans and so delays the whole item.",
     )
 
-    packet_bits: int = Field(512, ge=1, description="payload bits of a packet; what is less than a token stays unused, unsent")
+    packet_bits: int = Field(512, ge=1, le=_LARGEST, description="payload bits of a packet; less than a token stays unsent")
     interleave: bool = Field(False, description="neighbouring tokens in packets far apart; costs a delay of the whole item")
     header_bits: int = Field(32, ge=0, description="bits of a packet's header, charged")
     vocab_size: int | None = Field(None, ge=2, description="vocabulary; left out, the preamble tells it and is charged for it")
@@ -132,7 +133,7 @@ class Entropy(Coder):
     )
 
     model: SerializeAsAny[CausalModel] | None = Field(None, description="the predictor; default: the shipped one that fits")
-    packet_bits: int | None = Field(512, ge=1, description="payload bits of a packet at most; none = the whole item in one packet")
+    packet_bits: int | None = Field(512, ge=1, le=_LARGEST, description="payload bits of a packet at most; none = one packet")
     context: str = Field("independent", description="independent | chained | restart:k (afresh every k packets)")
     repair: Literal["drop"] = Field("drop", description="what becomes of a damaged packet")
     header_bits: int = Field(32, ge=0, description="bits of a header, charged; holds sequence number, first token and count")

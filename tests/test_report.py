@@ -198,7 +198,8 @@ def test_a_sweep_is_drawn_by_ratio_only_where_it_is_spaced_so(tmp_path: Path) ->
 def test_ties_are_said_as_ties(summary: Summary) -> None:
     """Catches a winner named by the third digit: the two entropy-coded arms send equal bits, here by construction."""
     (sentence,) = answer(summary, "bits_per_byte")
-    assert "“compress, drop lost” and “compress + Reed–Solomon” cannot be told apart: one of them has the lowest bits per byte" in sentence
+    both = "“compress, drop lost” and “compress + Reed–Solomon”"
+    assert f"{both} cannot be told apart: one of them has the lowest bits per byte" in sentence
     assert all(one.best == ("compress, drop lost", "compress + Reed–Solomon") for one in findings(summary, "bits_per_byte"))
 
 
