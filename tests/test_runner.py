@@ -35,9 +35,9 @@ def rows(store: Store) -> dict[tuple[str, int, int], Any]:
 
 def collect(tables: dict[str, Any], out: Path, **options: Any) -> dict[tuple[str, int, int], Any]:
     scenario = load(tables)
-    store = runner.open_store(scenario, out, "test")
-    runner.execute(scenario, store, **options)
-    return rows(store)
+    with closing(runner.open_store(scenario, out, "test")) as store:
+        runner.execute(scenario, store, **options)
+        return rows(store)
 
 
 def test_a_run_has_every_address_once(tmp_path: Path):
@@ -56,7 +56,8 @@ def test_nothing_is_run_twice(tmp_path: Path):
     """Catches a plan that does not subtract what is on file."""
     collect(TABLES, tmp_path)
     scenario = load(TABLES)
-    assert runner.execute(scenario, runner.open_store(scenario, tmp_path, "test")).num_trials == 0
+    with closing(runner.open_store(scenario, tmp_path, "test")) as store:
+        assert runner.execute(scenario, store).num_trials == 0
 
 
 def test_results_do_not_depend_on_block_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
