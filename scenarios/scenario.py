@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from channel_sim.checks import RequestError
+from channel_sim.metrics import CATALOGUE as METRICS
 from channel_sim.stages import Component
 from channel_sim.trial import Chain
 from scenarios import catalogue
@@ -103,6 +104,7 @@ def load(request: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] |
         file = _File(**tables)
     except ValidationError as error:
         raise RequestError(_file_error(error, name)) from error
+    _check_show(file, name)
     labels = _labels(file, name)
     _check_baseline(file, labels, name)
     points = [dict(zip(file.sweep, values, strict=True)) for values in itertools.product(*_axes(file, name))]
@@ -194,6 +196,12 @@ def _check_baseline(file: _File, labels: list[str], name: str) -> None:
         raise RequestError(f"{name}: stop.baseline: no arm is called {baseline!r}{catalogue.nearest(baseline, labels)}")
     if baseline is not None and len(labels) == 1:
         raise RequestError(f"{name}: stop.baseline: there is no second arm to compare with; use half_width")
+
+
+def _check_show(file: _File, name: str) -> None:
+    for metric in file.show:
+        if metric not in METRICS:
+            raise RequestError(f"{name}: show: no metric is called {metric!r}{catalogue.nearest(metric, METRICS)}")
 
 
 def _axes(file: _File, name: str) -> list[list[Any]]:

@@ -110,6 +110,7 @@ def test_command_line_settings_reach_every_arm_and_replace_an_axis():
     ({"source": {"name": "markov", "flip_probability": "high"}}, "flip_probability.*valid number.*'high'"),
     ({"items": 0}, "items.*greater than 0"),
     ({"seed": -1}, "seed"),
+    ({"show": ["token_eror_rate"]}, "no metric is called 'token_eror_rate'; did you mean 'token_error_rate'"),
     ({"sweep": {"channel.loss_rates": [0.1]}}, "loss_rates: no arm has such a key; did you mean 'channel.loss_rate'"),
     ({"sweep": {"chanel.loss_rate": [0.1]}}, "did you mean 'channel'"),
     ({"sweep": {"channel.loss_rate": []}}, "no values"),
