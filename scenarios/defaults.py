@@ -33,11 +33,10 @@ def fits(chain: Chain, where: str) -> None:
         if model is not None and model.vocab_size != vocab_size:
             raise RequestError(f"{where}: {stage}.model: {catalogue.name_of(model)} knows {model.vocab_size} tokens, the tokenizer "
                                f"{catalogue.name_of(chain.tokenizer)} makes {vocab_size}; choose a model that fits")
-    if hasattr(chain.protection, "check"):
-        try:
-            chain.protection.check(chain.channel)
-        except ValueError as error:
-            raise RequestError(f"{where}: protection: {error}") from error
+    try:
+        chain.protection.check(chain.channel)
+    except RequestError as error:
+        raise RequestError(f"{where}: protection: {error}") from error
 
 
 def _fitting_model(built: Mapping[str, Component], where: str) -> str:
