@@ -77,8 +77,7 @@ class Summary:
     @cached_property
     def highlights(self) -> list[str]:
         """The metrics to show first, the main one before all: those that the scenario names, else the usual ones."""
-        wished = self.meta.get("highlights") or self.meta.get("show") or ()
-        named = [metric for metric in wished if metric in self.metrics]
+        named = [metric for metric in self.meta.get("show", ()) if metric in self.metrics]
         return named or [metric for metric in _MAIN if metric in self.metrics][:3] or self.metrics[:3]
 
     def at(self, point_index: int) -> list[Row]:

@@ -49,7 +49,7 @@ def meta(sweep: dict[str, list[Any]]) -> dict[str, Any]:
         "samples_note": "The first items of the run, not chosen by outcome.",
         "provenance": {"versions": {"channel-sim": "0.1.0", "numpy": "2.4.6"}, "commit": "fee2d3d", "device": "x86_64, 2 cores",
                        "command": "channel-sim run quickstart --out results/quickstart"},
-        "highlights": ["token_error_rate", "recovered_fraction", "bits_per_byte"],
+        "show": ["token_error_rate", "recovered_fraction", "bits_per_byte"],
     }
 
 

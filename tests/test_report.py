@@ -243,7 +243,7 @@ def test_the_report_holds_every_part(page: str) -> None:
 def test_a_label_cannot_inject_markup(tmp_path: Path) -> None:
     """Catches text of a scenario or a file that becomes part of the page."""
     evil = "<script>alert(1)</script> $x_1$"
-    store = Store.create(tmp_path / "results.sqlite", meta({}) | {"arms": [], "question": evil, "highlights": []})
+    store = Store.create(tmp_path / "results.sqlite", meta({}) | {"arms": [], "question": evil, "show": []})
     store.set_plan([Point(0, 0, evil, {}, "t")], {"t": {}}, [])
     store.add([Trial("t", i, 0, {"token_error_rate": (float(i % 3), 5.0)}, {}, Ledger().to_dict()) for i in range(30)],
               [("t", 0, {"kind": "text", "item": evil, "original": evil, "restored": evil, "origin": [[2, len(evil)]],
