@@ -110,13 +110,15 @@ class Observation:
 class Detection:
     """Every packet as the detector saw it, before lost ones are blanked: for measuring only, never handed to a decoder.
 
-    llr float32 [num_packets, max_bits] of the payload; crc_ok bool; num_blocks and block_errors count code blocks (None: no code).
+    llr float32 [num_packets, max_bits] of the payload; crc_ok bool; num_blocks and block_errors count code blocks (None: no code);
+    snr_db float64 [num_fades], Es|h|^2/N0 of each independent fade that the item met (None: not a radio link).
     """
 
     llr: np.ndarray
     crc_ok: np.ndarray
     num_blocks: int | None = None
     block_errors: int | None = None
+    snr_db: np.ndarray | None = None
 
 
 class Channel(Component, ABC):
