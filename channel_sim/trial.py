@@ -49,6 +49,14 @@ class Sent:
 
 
 @dataclass(frozen=True, eq=False)
+class Heard:
+    """Some items past the channel: what was delivered, and what the coder makes of it. It depends on no decoder."""
+
+    deliveries: list[Delivery]
+    evidence: list[Evidence]
+
+
+@dataclass(frozen=True, eq=False)
 class Received:
     """One item on the receiving side."""
 
@@ -84,12 +92,23 @@ def encode(chain: Chain, items: Sequence[Item], indices: Sequence[int], keys: Se
             for index, item, of_item, (packets, preamble) in zip(indices, items, tokens, coded, strict=True)]
 
 
+def carry(chain: Chain, sent: Sequence[Sent], replicate: int, root: Key) -> Heard:
+    """Send what is coded through protection and channel; it depends on neither decoder nor receiver, so arms may share it."""
+    over_the_air = [root.child("item", one.index).child("channel", replicate) for one in sent]
+    deliveries = chain.protection.send([one.packets for one in sent], chain.channel, over_the_air)
+    return Heard(deliveries, chain.coder.receive([one.reception for one in deliveries], [one.preamble for one in sent]))
+
+
 def receive(chain: Chain, receptions: Sequence[Reception], preambles: Sequence[Preamble], keys: Sequence[Key],
             replicate: int) -> list[Received]:
     """The receiving half: receptions to content. `keys` are the items' own; only `shared` and `decoder` are drawn from."""
+    return restore(chain, chain.coder.receive(receptions, preambles), keys, replicate)
+
+
+def restore(chain: Chain, evidence: Sequence[Evidence], keys: Sequence[Key], replicate: int) -> list[Received]:
+    """The end of the receiving half: evidence to content."""
     shared = [key.child("shared") for key in keys]
     drawn = [key.child("decoder", replicate) for key in keys]
-    evidence = chain.coder.receive(receptions, preambles)
     restored = [_abstain(one, chain.receiver.abstain_below) for one in chain.decoder.restore(evidence, drawn)]
     received = []
     for known, reconstruction, both, own in zip(evidence, restored, shared, drawn, strict=True):
@@ -99,13 +118,11 @@ def receive(chain: Chain, receptions: Sequence[Reception], preambles: Sequence[P
     return received
 
 
-def run(chain: Chain, sent: Sequence[Sent], replicate: int, root: Key) -> list[Outcome]:
-    """Send what is coded through the channel, receive it, and measure; one outcome an item."""
-    keys = [root.child("item", one.index) for one in sent]
-    over_the_air = [key.child("channel", replicate) for key in keys]
-    deliveries = chain.protection.send([one.packets for one in sent], chain.channel, over_the_air)
-    received = receive(chain, [one.reception for one in deliveries], [one.preamble for one in sent], keys, replicate)
-    return [_outcome(chain, *sides) for sides in zip(sent, deliveries, received, strict=True)]
+def run(chain: Chain, sent: Sequence[Sent], replicate: int, root: Key, heard: Heard | None = None) -> list[Outcome]:
+    """Send what is coded through the channel, unless it was `heard` before, receive it, and measure; one outcome an item."""
+    heard = heard or carry(chain, sent, replicate, root)
+    received = restore(chain, heard.evidence, [root.child("item", one.index) for one in sent], replicate)
+    return [_outcome(chain, *sides) for sides in zip(sent, heard.deliveries, received, strict=True)]
 
 
 def _outcome(chain: Chain, sent: Sent, delivery: Delivery, received: Received) -> Outcome:

@@ -13,7 +13,7 @@ from channel_sim.checks import RequestError
 from channel_sim.keys import Key
 from channel_sim.memo import attach
 from channel_sim.store import Failure, Trial
-from channel_sim.trial import Outcome, run, send
+from channel_sim.trial import Chain, Heard, Outcome, Sent, carry, run, send
 from scenarios.samples import sample
 from scenarios.scenario import Task
 
@@ -55,31 +55,52 @@ class Block:
 
 
 def run_block(work: Work, deadline: float | None = None, memo: Path | None = None) -> Block:
-    """All trials of one block; past `deadline`, those that were finished. What fails does so alone, the rest goes on.
-
-    What is sent depends on source, tokenizer and coder alone, so arms that share them code once.
-    """
-    block = Block()
-    coded: dict[Any, Any] = {}
+    """All trials of one block; past `deadline`, those that were finished. What fails does so alone, the rest goes on."""
+    block, shared = Block(), _Shared(work)
     with attach(memo) if memo else nullcontext():
-        for task, items in work.missing:
+        # point by point: the arms of one share what was heard, and then it can be forgotten
+        for task, items in sorted(work.missing, key=lambda missing: missing[0].point_index):
             if deadline is None or time.time() < deadline:
-                refusals = _attempt(block, work, task, items, coded)
+                refusals = _attempt(block, work, task, items, shared)
                 if len(refusals) == len(items):
                     block.refused[task.task_id] = refusals[0]
     return block
 
 
-def _attempt(block: Block, work: Work, task: Task, items: tuple[int, ...], coded: dict[Any, Any]) -> list[str]:
+class _Shared:
+    """What arms have in common: all items as sent, and those of one sweep point as heard."""
+
+    def __init__(self, work: Work) -> None:
+        self._root, self._replicate, self._point = Key(work.seed), work.replicate, -1
+        self._sent: dict[Any, list[Sent]] = {}
+        self._heard: dict[Any, Heard] = {}
+
+    def sent(self, chain: Chain, items: tuple[int, ...]) -> list[Sent]:
+        sender = (chain.source, chain.tokenizer, chain.coder, items)
+        if sender not in self._sent:
+            self._sent[sender] = send(chain, items, self._root)
+        return self._sent[sender]
+
+    def heard(self, task: Task, items: tuple[int, ...]) -> Heard:
+        if task.point_index != self._point:
+            self._heard, self._point = {}, task.point_index
+        chain = task.chain
+        link = (chain.source, chain.tokenizer, chain.coder, chain.protection, chain.channel, items)
+        if link not in self._heard:
+            self._heard[link] = carry(chain, self.sent(chain, items), self._replicate, self._root)
+        return self._heard[link]
+
+
+def _attempt(block: Block, work: Work, task: Task, items: tuple[int, ...], shared: _Shared) -> list[str]:
     """Run the items together, and if that fails one by one; hands back what was refused of them."""
     try:
-        outcomes, seconds = _run_items(work, task, items, coded)
+        outcomes, seconds = _run_items(work, task, items, shared)
         trials = [_trial(task, work.replicate, outcome, seconds) for outcome in outcomes]
         shown = [one for one in outcomes if work.replicate == 0 and one.sent.index < SAMPLED_ITEMS]
         samples = [(task.task_id, one.sent.index, sample(one)) for one in shown]
     except Exception as error:
         if len(items) > 1:
-            return [refusal for item in items for refusal in _attempt(block, work, task, (item,), coded)]
+            return [refusal for item in items for refusal in _attempt(block, work, task, (item,), shared)]
         block.failures.append(Failure(task.task_id, items[0], work.replicate, _told(error)))
         return [str(error)] if isinstance(error, RequestError) else []
     block.trials.extend(trials)
@@ -87,14 +108,11 @@ def _attempt(block: Block, work: Work, task: Task, items: tuple[int, ...], coded
     return []
 
 
-def _run_items(work: Work, task: Task, items: tuple[int, ...], coded: dict[Any, Any]) -> tuple[list[Outcome], float]:
+def _run_items(work: Work, task: Task, items: tuple[int, ...], shared: _Shared) -> tuple[list[Outcome], float]:
     """The outcomes, and the seconds that one took."""
-    chain, root = task.chain, Key(work.seed)
-    sender = (chain.source, chain.tokenizer, chain.coder, items)
     start = time.perf_counter()
-    if sender not in coded:
-        coded[sender] = send(chain, items, root)
-    outcomes = run(chain, coded[sender], work.replicate, root)
+    sent, heard = shared.sent(task.chain, items), shared.heard(task, items)
+    outcomes = run(task.chain, sent, work.replicate, Key(work.seed), heard)
     return outcomes, (time.perf_counter() - start) / len(items)
 
 

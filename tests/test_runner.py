@@ -13,7 +13,7 @@ from channel_sim.checks import RequestError
 from channel_sim.keys import Key
 from channel_sim.store import Store
 from channel_sim.trial import run, send
-from scenarios import runner
+from scenarios import blocks, runner
 from scenarios.scenario import load
 
 TABLES: dict[str, Any] = {
@@ -88,6 +88,31 @@ def test_arms_and_points_share_items_and_losses():
     assert np.array_equal(lost["exact", 0.5], lost["none", 0.5])
     assert np.all(lost["none", 0.5] >= lost["none", 0.1])
     assert np.array_equal(outcomes["exact", 0.1].sent.tokens.values, outcomes["none", 0.5].sent.tokens.values)
+
+
+@pytest.mark.parametrize("beside", [
+    {"decoder": {"name": "exact_markov"}},
+    {"coder": {"name": "fixed_length", "packet_bits": 4, "header_bits": 0}},
+    {"channel": {"name": "packet_loss", "loss_rate": 0.2}},
+    {"protection": {"name": "reed_solomon"}},
+    {"source": {"name": "markov", "flip_probability": 0.3, "num_symbols": 100}},
+], ids=lambda tables: next(iter(tables)))
+def test_an_arm_is_the_same_beside_any_other(beside: dict[str, Any], tmp_path: Path):
+    """Catches arms that share what was sent or heard although they differ in more than their decoders."""
+    tables = TABLES | {"items": 3, "replicates": 2}
+    del tables["sweep"]
+    alone = collect(tables | {"arm": [{"label": "none"}]}, tmp_path / "alone")
+    together = collect(tables | {"arm": [{"label": "beside", **beside}, {"label": "none"}]}, tmp_path / "together")
+    assert alone.items() <= together.items() and len(together) == 2 * len(alone)
+
+
+def test_arms_that_differ_in_their_decoders_meet_the_channel_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Catches a link that is simulated again for every decoder."""
+    num_carried = []
+    carry = blocks.carry
+    monkeypatch.setattr(blocks, "carry", lambda chain, sent, *rest: num_carried.append(len(sent)) or carry(chain, sent, *rest))
+    collect(TABLES | {"items": 8, "replicates": 1}, tmp_path)
+    assert sum(num_carried) == 8 * 2  # each item once at each point
 
 
 def test_replicates_share_the_item_and_draw_the_channel_anew():
