@@ -1,6 +1,7 @@
-"""What a sweep costs beside its trials, and what pairing saves: `python -m benchmarks.runner [ITEMS [REPEATS]]`.
+"""What a sweep costs beside its trials, and what pairing saves: `python -m benchmarks.runner [ITEMS [REPEATS [MINUTES]]]`.
 
-    overhead   share of the CPU time of a sweep, in one process, that is not spent in its blocks: plan, store, progress
+    overhead   share of the CPU time of a sweep, in one process, that is not spent in its blocks: plan, store, progress;
+               with MINUTES also of a sweep that takes so many, which is a matter of replicates
     workers    trials a second of two workers over those of one, between a worker's first block and the end: start-up is once a run
     memory     peak of a run of one process, by its number of trials
     pairing    var(a) + var(b) over var(a - b), between items: how many times as many items an unpaired comparison would need
@@ -33,10 +34,13 @@ MEMORY_TABLES = {"question": "?", "source": {"name": "markov", "num_symbols": 50
                  "arm": [{"label": str(loss_rate), "channel": {"loss_rate": loss_rate}} for loss_rate in (0.1, 0.2, 0.3, 0.4, 0.5)]}
 
 
-def main(items: int, repeats: int) -> None:
+def main(items: int, repeats: int, minutes: float) -> None:
     for name in ("quickstart", "markov_optimum"):
-        shares = [_alone(overhead, name, items) for _ in range(repeats)]
-        print(f"overhead  {name}: median {100 * median(shares):.2f} % of CPU time, worst {100 * max(shares):.2f} %")
+        measured = [_alone(overhead, name, items) for _ in range(repeats)]
+        _say(name, *zip(*measured))
+        if minutes:
+            share, seconds = _alone(overhead, name, items, round(60 * minutes / measured[-1][1]))
+            _say(name, (share,), (seconds,))
     rates = [[_alone(trials_per_second, "quickstart", items, workers) for workers in (1, 2)] for _ in range(repeats)]
     ratios = [two / one for one, two in rates]
     print(f"workers   quickstart: {median(one for one, _ in rates):.1f} and {median(two for _, two in rates):.1f} trials/s, "
@@ -47,8 +51,13 @@ def main(items: int, repeats: int) -> None:
         print(f"pairing   {line}")
 
 
-def overhead(name: str, items: int) -> float:
-    """Share of CPU time outside run_block."""
+def _say(name: str, shares: tuple[float, ...], seconds: tuple[float, ...]) -> None:
+    print(f"overhead  {name}, {median(seconds):.0f} s of CPU time: median {100 * median(shares):.2f} %, "
+          f"worst {100 * max(shares):.2f} %", flush=True)
+
+
+def overhead(name: str, items: int, replicates: int = 1) -> tuple[float, float]:
+    """(share of CPU time outside run_block, CPU seconds of the sweep)."""
     inside = 0.0
 
     def timed(*arguments: Any) -> Any:
@@ -61,8 +70,9 @@ def overhead(name: str, items: int) -> float:
     _run(load(name, {"items": 1}))  # compiled and loaded once a process
     start = process_time()
     with patch.object(runner, "run_block", timed):
-        _run(load(name, {"items": items}))
-    return 1 - inside / (process_time() - start)
+        _run(load(name, {"items": items, "replicates": replicates}))
+    seconds = process_time() - start
+    return 1 - inside / seconds, seconds
 
 
 def trials_per_second(name: str, items: int, workers: int) -> float:
@@ -109,4 +119,5 @@ def _alone(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 60, int(sys.argv[2]) if len(sys.argv) > 2 else 3)
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 60, int(sys.argv[2]) if len(sys.argv) > 2 else 3,
+         float(sys.argv[3]) if len(sys.argv) > 3 else 0)
