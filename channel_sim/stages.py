@@ -14,9 +14,11 @@ from typing import Any, ClassVar, final
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from channel_sim.card import Card
 from channel_sim.crc import CRC_BITS, CrcName
 from channel_sim.keys import Key
 from channel_sim.ledger import Ledger
+from channel_sim.loss_law import LossLaw
 from channel_sim.types import (
     CERTAIN_LLR,
     Content,
@@ -46,6 +48,10 @@ class Component(BaseModel):
     def ignored_fields(self) -> frozenset[str]:
         """Fields that the values of others leave without meaning: they change no number and are not shown."""
         return frozenset()
+
+    def assumed(self) -> tuple[str, ...]:
+        """What the numbers assume at these values of the fields; printed in every report that uses it."""
+        return self.assumptions
 
     def digests(self) -> dict[str, str]:
         """SHA-256 of the files (data, weights) that this component's numbers depend on, by field name."""
@@ -147,6 +153,10 @@ class Channel(Component, ABC):
         """Every packet is either missing, and known to be, or taken as sent: what packet parity needs."""
         return self.erases_on_crc_failure and self.crc != "none"
 
+    def loss_law(self) -> LossLaw | None:
+        """What the channel's loss process says of itself, to be held against what is measured; None: it has no closed form."""
+        return None
+
     @final
     def receive(self, observation: Observation, a_priori: np.ndarray | None = None) -> Reception:
         """What the receiver has: detection, less what was lost."""
@@ -199,11 +209,13 @@ class Delivery:
     """One item after protection: `reception` is all that the receiver gets; `ledger` and `counts` are for the record.
 
     counts: metric name -> (numerator, denominator), of what the channel and the protection did.
+    card:   what the losses on the air looked like.
     """
 
     reception: Reception
     ledger: Ledger
     counts: dict[str, tuple[float, float]] = field(default_factory=dict)
+    card: Card | None = None
 
 
 class Protection(Component, ABC):

@@ -32,7 +32,7 @@ def facts(scenario: Scenario, command: str) -> dict[str, Any]:
         "markers": markers(scenario),
         "scenario_toml": scenario.text,
         "arms": [{"label": task.arm, "chain": _stages(task)} for task in first],
-        "assumptions": list(dict.fromkeys(sentence for one in components for sentence in one.assumptions)),
+        "assumptions": list(dict.fromkeys(sentence for one in components for sentence in one.assumed())),
         "sources": list(dict.fromkeys(one.source for one in components if one.source)),
         "provenance": provenance(command, _digests(components)),
     }
