@@ -13,7 +13,9 @@ from typing import Any
 
 from channel_sim.checks import RequestError
 from scenarios import catalogue
+from scenarios.arguments import count, seconds
 from scenarios.scenario import shipped
+from scenarios.train import add_trainers
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -109,20 +111,12 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _transmit(options: argparse.Namespace) -> int:
+    from scenarios.progress import Progress
     from scenarios.transmit import transmit
 
-    page = transmit(options.file, options.scenario, options.out, dict(_setting(one) for one in options.set))
+    with Progress(f"transmit {options.file.name}") as progress:
+        page = transmit(options.file, options.scenario, options.out, dict(_setting(one) for one in options.set), progress)
     print(f"page: {page}")
-    return 0
-
-
-def _train(options: argparse.Namespace) -> int:
-    from scenarios.progress import Progress
-    from sources.training import train_ngram
-
-    with Progress("ngram") as progress:
-        card = train_ngram(options.data, options.out, order=options.order, max_megabytes=options.max_megabytes, progress=progress)
-    print(card)
     return 0
 
 
@@ -156,10 +150,10 @@ def _parser() -> argparse.ArgumentParser:
     run = _command(commands, "run", _run, "run a scenario, or go on with it")
     run.add_argument("scenario", help="a scenario file, or the name of a shipped one")
     run.add_argument("--out", type=Path, help="folder of the results (default results/NAME)")
-    run.add_argument("--items", type=_count, help="number of items, instead of the scenario's")
-    run.add_argument("--workers", type=_count, default=1, help="processes (default 1); results do not depend on it")
+    run.add_argument("--items", type=count, help="number of items, instead of the scenario's")
+    run.add_argument("--workers", type=count, default=1, help="processes (default 1); results do not depend on it")
     run.add_argument("--scheduler", metavar="ADDRESS", help="run on a Dask cluster, such as tcp://10.0.0.1:8786")
-    run.add_argument("--max-seconds", type=_seconds, help="end like an interrupted run after this time; the same command goes on")
+    run.add_argument("--max-seconds", type=seconds, help="end like an interrupted run after this time; the same command goes on")
     run.add_argument("--dry-run", action="store_true", help="only say what would be run and how long it may take")
     run.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="set a key of every arm that has it")
 
@@ -177,12 +171,8 @@ def _parser() -> argparse.ArgumentParser:
     send.add_argument("--out", type=Path, required=True, help="folder for what arrives")
     send.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="set a key of every arm that has it")
 
-    models = _command(commands, "train", _train, "train a model on your own data").add_subparsers(required=True, metavar="MODEL")
-    ngram = models.add_parser("ngram", help="byte n-gram, interpolated Kneser-Ney, pruned")
-    ngram.add_argument("--data", type=Path, required=True, help="a file or a folder of training data")
-    ngram.add_argument("--out", type=Path, default=Path("ngram.safetensors"), help="weights to write (default ngram.safetensors)")
-    ngram.add_argument("--order", type=_count, default=8, help="longest n-gram (default 8)")
-    ngram.add_argument("--max-megabytes", type=float, default=6.0, help="size to prune to (default 6)")
+    train = commands.add_parser("train", help="train a model on your own data", description="train a model on your own data")
+    add_trainers(train.add_subparsers(required=True, metavar="MODEL"))
 
     _command(commands, "doctor", _doctor, "check this installation")
     return parser
@@ -192,17 +182,3 @@ def _command(commands: Any, name: str, function: Any, text: str) -> argparse.Arg
     command: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
     command.set_defaults(function=function)
     return command
-
-
-def _count(text: str) -> int:
-    count = int(text)
-    if count < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {count}")
-    return count
-
-
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not seconds > 0:
-        raise argparse.ArgumentTypeError(f"must be above 0, got {text}")
-    return seconds

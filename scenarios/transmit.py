@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from channel_sim.trial import Chain, Outcome, run, send
 from channel_sim.types import Content, hard_decision
 from reports.html import write_transmission
 from scenarios.rehearsal import rehearse
+from scenarios.runner import BLOCK_ITEMS
 from scenarios.samples import sample
 from scenarios.scenario import Scenario, Task, load
 
@@ -24,15 +25,22 @@ _SHOWN = ("token_error_rate", "lost_token_rate", "recovered_fraction", "word_err
           "residual_packet_loss_rate", "bits_per_byte")
 
 
-def transmit(file: Path, request: str, out: Path, overrides: dict[str, Any]) -> Path:
+def transmit(file: Path, request: str, out: Path, overrides: dict[str, Any],
+             progress: Callable[[int, int], None] = lambda done, total: None) -> Path:
     """Send `file` through every arm of the scenario, at the middle of its sweep, and write what came out; returns the page."""
     content = _read(file)
     scenario = _at_one_point(request, overrides, _source(file, content))
     rehearse(scenario)
     _make_folder(out)
     shown = []
+    num_items = sum(task.chain.source.num_items or 0 for task in scenario.tasks)
+    done = 0
     for task in scenario.tasks:
-        outcomes = _outcomes(task, scenario.seed)
+        outcomes = []
+        for outcome in _outcomes(task, scenario.seed):
+            outcomes.append(outcome)
+            done += 1
+            progress(done, num_items)
         folder = out / _slug(task.arm)
         _make_folder(folder)
         _write(folder / f"arrived{file.suffix}", [_arrived(task.chain.tokenizer, one, scenario.seed) for one in outcomes])
@@ -80,10 +88,11 @@ def _at_one_point(request: str, overrides: dict[str, Any], source: dict[str, Any
     return load(request, middle | overrides | {"source": source})
 
 
-def _outcomes(task: Task, seed: int) -> list[Outcome]:
-    root = Key(seed)
-    indices = range(task.chain.source.num_items or 0)
-    return run(task.chain, send(task.chain, indices, root), 0, root)
+def _outcomes(task: Task, seed: int) -> Iterator[Outcome]:
+    root, num_items = Key(seed), task.chain.source.num_items or 0
+    for first in range(0, num_items, BLOCK_ITEMS):
+        indices = range(first, min(first + BLOCK_ITEMS, num_items))
+        yield from run(task.chain, send(task.chain, indices, root), 0, root)
 
 
 def _arrived(tokenizer: Tokenizer, outcome: Outcome, seed: int) -> Content:
