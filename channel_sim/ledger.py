@@ -13,6 +13,7 @@ class Ledger:
     token_bits:     tokens at their fixed length
     coded_bits:     payload bits of the coder's packets; ideal_bits is -log2 P under the tables that coded them, beside it
     parity_bits:    whole parity packets less their headers and CRCs; padding_bits: what equal packet sizes cost
+    filling_uses:   what an OFDM slot sends where data ends before it does
     channel_uses:   complex symbols, or bits on packet-level channels; energy is Σ Es over them, with Es = 1
     """
 
@@ -28,6 +29,7 @@ class Ledger:
     side_bits: int = 0
     pilot_uses: int = 0
     cyclic_prefix_uses: int = 0
+    filling_uses: int = 0
     channel_uses: int = 0
     transmissions: int = 0
     energy: float = 0.0
