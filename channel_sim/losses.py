@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 from abc import abstractmethod
 from collections.abc import Sequence
 from functools import lru_cache
-from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 from numba import njit
 from pydantic import Field, model_validator
 
 from channel_sim.keys import Key
+from channel_sim.loss_law import NEVER_LOST, LossLaw, chain_law, stationary
 from channel_sim.stages import Channel, Detection, Observation
 from channel_sim.types import CERTAIN_LLR, Packets
 
@@ -37,7 +36,7 @@ class PacketLossChannel(Channel):
         return True
 
     def transmit(self, packets: Sequence[Packets], keys: Sequence[Key]) -> list[Observation]:
-        return [Observation(one, self._lost(one, key.child("loss slots")), None, self.charge(one))
+        return [Observation(one, *self._lost(one, key.child("loss slots")), self.charge(one))
                 for one, key in zip(packets, keys, strict=True)]
 
     def detect(self, observation: Observation, a_priori: np.ndarray | None = None) -> Detection:
@@ -45,16 +44,19 @@ class PacketLossChannel(Channel):
         bits = observation.packets.bits.astype(np.float32)
         return Detection(llr=CERTAIN_LLR * (2 * bits - 1), crc_ok=np.ones(len(bits), np.bool_))
 
-    def _lost(self, packets: Packets, key: Key) -> np.ndarray:
+    def _lost(self, packets: Packets, key: Key) -> tuple[np.ndarray, np.ndarray]:
+        """(bool [num_packets], bool [num_slots]): the packets lost, and the slots, which are the observation's state."""
         if self.slot_bits is None:
-            return self.lost_packets(packets.num_packets, key)
+            lost = self.lost_packets(packets.num_packets, key)
+            return lost, lost
         ends = np.cumsum(self.bits_on_air(packets))
         starts = ends - self.bits_on_air(packets)
         num_slots = -(-int(ends[-1]) // self.slot_bits) if ends.size else 0
-        lost_before = np.concatenate([[0], np.cumsum(self.lost_packets(num_slots, key))])  # [num_slots + 1]
+        slots = self.lost_packets(num_slots, key)
+        lost_before = np.concatenate([[0], np.cumsum(slots)])  # [num_slots + 1]
         # a packet of no bits touches no slot: its range is empty
         last = np.where(ends > starts, -(-ends // self.slot_bits), starts // self.slot_bits)
-        return lost_before[last] > lost_before[starts // self.slot_bits]
+        return lost_before[last] > lost_before[starts // self.slot_bits], slots
 
 
 class Ideal(PacketLossChannel):
@@ -62,6 +64,9 @@ class Ideal(PacketLossChannel):
 
     def lost_packets(self, num_packets: int, key: Key) -> np.ndarray:
         return np.zeros(num_packets, np.bool_)
+
+    def loss_law(self) -> LossLaw:
+        return NEVER_LOST
 
 
 class PacketLoss(PacketLossChannel):
@@ -71,6 +76,9 @@ class PacketLoss(PacketLossChannel):
 
     def lost_packets(self, num_packets: int, key: Key) -> np.ndarray:
         return key.uniform(num_packets) < self.loss_rate
+
+    def loss_law(self) -> LossLaw:
+        return chain_law(np.ones((1, 1)), np.array([self.loss_rate]))
 
 
 class GilbertElliott(PacketLossChannel):
@@ -130,6 +138,11 @@ class GilbertElliott(PacketLossChannel):
         bad = _bad_slots(np.ascontiguousarray(uniform[:, 0]), self.bad_fraction, to_bad, 1 - to_good)
         return uniform[:, 1] < np.where(bad, self.loss_in_bad, self.loss_in_good)
 
+    def loss_law(self) -> LossLaw:
+        to_bad, to_good = self.transitions
+        return chain_law(np.array([[1 - to_bad, to_bad], [to_good, 1 - to_good]]),
+                         np.array([self.loss_in_good, self.loss_in_bad]))
+
     @property
     def _variance(self) -> float:
         """Variance over the stationary law of the loss probability of a slot."""
@@ -152,49 +165,124 @@ def _bad_slots(uniform: np.ndarray, first: float, to_bad: float, stay_bad: float
     return bad
 
 
-class LossTrace(PacketLossChannel):
-    """Losses as they were measured, from a text file: one 0 or 1 a packet, 1 = lost, white space ignored.
+Pattern = Literal["EP1", "EP2", "EP3", "EP4", "EP5", "EP6"]
+_PUBLISHED: dict[Pattern, tuple[float, float, float, float]] = {
+    "EP1": (0.99968, 0.1538, 0.8462, 0.0),
+    "EP2": (0.9798, 0.6304, 0.372, 0.3333),
+    "EP3": (0.95, 0.8, 0.8, 0.6),
+    "EP4": (0.9363, 0.3631, 0.4072, 0.5662),
+    "EP5": (0.9, 0.4, 0.9, 0.1),
+    "EP6": (0.8507, 0.2982, 0.6305, 0.2),
+}
 
-    The trace is read cyclically from a phase that is drawn uniformly for every item and replicate, so that each slot is
-    lost with the trace's own loss rate.
+
+class ThreeState(PacketLossChannel):
+    """Burst loss with two kinds of gap: a chain of a good state, a loss state and a short gap between losses of one episode.
+
+        good ──(1 - stay_good)──▶ loss ──(1 - lost_to_good - stay_lost)──▶ gap
+             ◀──(lost_to_good)──       ◀───────(1 - stay_gap)────────────
+
+    Every slot in the loss state is lost, no other. So runs of losses are geometric with mean 1 / (1 - stay_lost), and runs of
+    arrivals are long or short: geometric with mean 1 / (1 - stay_good) after a loss that ends the episode, of probability
+    lost_to_good / (1 - stay_lost), else with mean 1 / (1 - stay_gap). The chain starts in its stationary law.
+
+    `pattern` names a published chain, whose four probabilities then take the place of the fields. lost_to_good + stay_lost is
+    above 1 in EP2, EP3 and EP5 as published, which is no probability. What runs under these names is the chain that the
+    published generator runs: it leaves the loss state for the good one with lost_to_good and stays in it otherwise.
+
+    Source: B. Milner, A. James, "An analysis of packet loss models for distributed speech recognition", Interspeech 2004, for
+    the chain; S. Wang et al., "ResiComp: loss-resilient image compression via dual-functional masked visual token modeling",
+    arXiv 2502.10812, and the generator beside it, for EP1 to EP6.
     """
 
-    path: str = Field(description="text file of 0 and 1, one a packet, 1 = lost")
+    source: ClassVar[str] = "B. Milner, A. James, Interspeech 2004, 1549-1552; ResiComp, arXiv 2502.10812 (EP1 to EP6)"
+    pattern: Pattern | None = Field(None, description="a published chain by name; the four probabilities are then unused")
+    stay_good: float = Field(0.9363, ge=0, lt=1, description="P(good → good)")
+    lost_to_good: float = Field(0.3631, ge=0, le=1, description="P(loss → good)")
+    stay_lost: float = Field(0.4072, ge=0, lt=1, description="P(loss → loss)")
+    stay_gap: float = Field(0.5662, ge=0, lt=1, description="P(gap → gap)")
 
     @model_validator(mode="after")
-    def _is_a_trace(self) -> Self:
-        _trace(self.path)
+    def _is_a_probability(self) -> Self:
+        total = self.lost_to_good + self.stay_lost
+        if self.pattern is None and total > 1 + 1e-12:
+            raise ValueError(f"lost_to_good + stay_lost must be <= 1, got {self.lost_to_good:g} + {self.stay_lost:g} = {total:g}: "
+                             "lower one of them")
         return self
 
-    def digests(self) -> dict[str, str]:
-        return {"path": hashlib.sha256(Path(self.path).read_bytes()).hexdigest()}
+    @property
+    def ignored_fields(self) -> frozenset[str]:
+        own = frozenset({"stay_good", "lost_to_good", "stay_lost", "stay_gap"})
+        return own if self.pattern else frozenset({"pattern"})
+
+    def assumed(self) -> tuple[str, ...]:
+        if self.pattern is None or sum(_PUBLISHED[self.pattern][1:3]) <= 1 + 1e-12:
+            return self.assumptions
+        _, to_good, stay, _ = _PUBLISHED[self.pattern]
+        loss, burst = published_statistics(self.pattern)
+        law = self.loss_law()
+        return (*self.assumptions,
+                f"three_state {self.pattern}: P(loss → good) + P(loss → loss) is {to_good:g} + {stay:g} > 1 as published, which is "
+                f"no probability. What runs is the chain of the published generator (loss rate {law.loss_rate:.4g}, mean burst "
+                f"{law.mean_burst:.3g}), not the published {loss:.4g} and {burst:.3g}; gilbert_elliott has any loss rate and "
+                "mean burst.")
+
+    @property
+    def transitions(self) -> np.ndarray:
+        """float64 [3, 3], from and to good, loss, gap."""
+        stay_good, to_good, stay_lost, stay_gap = _PUBLISHED[self.pattern] if self.pattern else (
+            self.stay_good, self.lost_to_good, self.stay_lost, self.stay_gap)
+        stay_lost = min(stay_lost, 1 - to_good)
+        return np.array([[stay_good, 1 - stay_good, 0],
+                         [to_good, stay_lost, max(0.0, 1 - to_good - stay_lost)],
+                         [0, 1 - stay_gap, stay_gap]])
 
     @property
     def loss_rate(self) -> float:
-        """Fraction of lost slots in the trace."""
-        return float(_trace(self.path).mean())
+        """Long-run fraction of slots lost."""
+        return float(stationary(self.transitions)[_LOSS])
+
+    @property
+    def mean_burst_packets(self) -> float:
+        """Mean run of lost slots."""
+        return 1 / (1 - float(self.transitions[_LOSS, _LOSS]))
 
     def lost_packets(self, num_packets: int, key: Key) -> np.ndarray:
-        trace = _trace(self.path)
-        return trace[(int(key.integers(trace.size, 1)[0]) + np.arange(num_packets)) % trace.size]
+        return _states(key.uniform(num_packets), *_thresholds(self)) == _LOSS
+
+    def loss_law(self) -> LossLaw:
+        return chain_law(self.transitions, np.array([0.0, 1.0, 0.0]))
 
 
-def _trace(path: str) -> np.ndarray:
-    try:
-        return _read_trace(path, Path(path).stat().st_mtime_ns)
-    except OSError as error:
-        raise ValueError(f"path must name a readable loss trace, got {path!r} ({error.strerror}): correct the path") from error
+_LOSS = 1
 
 
-@lru_cache(maxsize=16)
-def _read_trace(path: str, modified_ns: int) -> np.ndarray:
-    """bool [num_slots]; read again when the file was modified."""
-    text = b"".join(Path(path).read_bytes().split())
-    foreign = sorted(set(text) - set(b"01"))
-    if foreign or not text:
-        found = f"holds {chr(foreign[0])!r}" if foreign else "is empty"
-        raise ValueError(f"path must name a loss trace of 0 and 1 (1 = lost, white space ignored), {path!r} {found}: "
-                         "write one digit a packet")
-    trace = np.frombuffer(text, np.uint8) == ord("1")
-    trace.flags.writeable = False
-    return trace
+@lru_cache(maxsize=64)
+def _thresholds(channel: ThreeState) -> tuple[np.ndarray, np.ndarray]:
+    """Cumulative probabilities of the stationary law [3] and of the transitions [from, to]."""
+    return np.cumsum(stationary(channel.transitions)), np.cumsum(channel.transitions, axis=1)
+
+
+def published_statistics(pattern: Pattern) -> tuple[float, float]:
+    """(loss rate, mean burst) that the published parameters have by the published formulas, though they may be no probability.
+
+    With Q, p, q, Q' = stay_good, lost_to_good, stay_lost, stay_gap: (1 - Q')(1 - Q) over the same + p (1 - Q')
+    + (1 - p - q)(1 - Q), the balance of the three states, and 1 / (1 - q).
+    """
+    stay_good, to_good, stay_lost, stay_gap = _PUBLISHED[pattern]
+    lost = (1 - stay_gap) * (1 - stay_good)
+    return lost / (lost + to_good * (1 - stay_gap) + (1 - to_good - stay_lost) * (1 - stay_good)), 1 / (1 - stay_lost)
+
+
+@njit(cache=True)
+def _states(uniform: np.ndarray, first: np.ndarray, cumulative: np.ndarray) -> np.ndarray:
+    """int64 [num_slots]: the states of a chain, from thresholds [num_states] and [from, to]; one draw a slot."""
+    states = np.empty(uniform.size, np.int64)
+    thresholds = first
+    for slot in range(uniform.size):
+        state = 0
+        while state < first.size - 1 and uniform[slot] >= thresholds[state]:
+            state += 1
+        states[slot] = state
+        thresholds = cumulative[state]
+    return states

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from channel_sim import bits, link, losses, protection
+from channel_sim import bits, link, loss_trace, losses, protection
 from channel_sim.checks import RequestError
 from channel_sim.stages import Component
 from channel_sim.trial import Receiver
@@ -48,7 +48,8 @@ CATALOGUE: Mapping[str, Mapping[str, type[Component]]] = MappingProxyType({
         "ideal": losses.Ideal,
         "packet_loss": losses.PacketLoss,
         "gilbert_elliott": losses.GilbertElliott,
-        "loss_trace": losses.LossTrace,
+        "three_state": losses.ThreeState,
+        "loss_trace": loss_trace.LossTrace,
         "bsc": bits.BinarySymmetric,
         "bec": bits.BinaryErasure,
         "coded_link": link.CodedLink,

@@ -1,13 +1,16 @@
 """Laws of the packet-loss processes."""
 
 import hashlib
+import os
 import pickle
 
 import numpy as np
 import pytest
 
 from channel_sim.keys import Key
-from channel_sim.losses import GilbertElliott, Ideal, LossTrace, PacketLoss, PacketLossChannel
+from channel_sim.loss_law import chain_law, trace_law
+from channel_sim.loss_trace import LossTrace, read_trace
+from channel_sim.losses import GilbertElliott, Ideal, PacketLoss, PacketLossChannel, ThreeState, published_statistics
 from channel_sim.types import Packets
 from tests.laws import assert_rate
 
@@ -17,7 +20,13 @@ PROCESSES = [
     GilbertElliott(loss_rate=0.1, mean_burst_packets=4.0),
     GilbertElliott(loss_rate=0.4, mean_burst_packets=1.2),
     GENERAL,
+    ThreeState(pattern="EP6"),
+    ThreeState(stay_good=0.95, lost_to_good=0.1, stay_lost=0.5, stay_gap=0.7),
 ]
+EPISODES = PROCESSES[-1]
+PUBLISHED = {"EP1": (0.002076, 6.50), "EP2": (0.03105, 1.59), "EP3": (0.0645, 5.0), "EP4": (0.1383, 1.69), "EP5": (0.2143, 10.0),
+             "EP6": (0.3240, 2.71)}
+RUN_INSTEAD = {"EP2": (0.0310, 1.59), "EP3": (0.0588, 1.25), "EP5": (0.200, 2.5)}
 
 
 def packets_of(num_bits: list[int], header_bits: int = 0) -> Packets:
@@ -37,11 +46,11 @@ def runs(lost: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("channel", PROCESSES, ids=repr)
-@pytest.mark.parametrize("packet", [0, 1, 29])
-def test_every_packet_is_lost_at_loss_rate(channel, packet):
+def test_every_packet_is_lost_at_loss_rate(channel):
     """Catches a non-stationary start (packet 0) and a wrong transition (later packets)."""
-    losses = [channel.lost_packets(packet + 1, Key(1).child("trial", i))[packet] for i in range(20_000)]
-    assert_rate(sum(losses), len(losses), expected=channel.loss_rate)
+    losses = np.array([channel.lost_packets(30, Key(1).child("trial", i)) for i in range(20_000)])
+    for packet in (0, 1, 29):
+        assert_rate(losses[:, packet].sum(), len(losses), expected=channel.loss_rate)
 
 
 @pytest.mark.parametrize("channel", PROCESSES[1:], ids=repr)
@@ -59,7 +68,7 @@ def test_bursts_of_gilberts_chain_are_geometric():
         assert_rate(int(np.sum(lengths == length)), lengths.size, expected=0.75 ** (length - 1) * 0.25)
 
 
-@pytest.mark.parametrize("channel", PROCESSES[1:], ids=repr)
+@pytest.mark.parametrize("channel", PROCESSES[1:4], ids=repr)
 def test_losses_are_correlated_as_the_chain_says(channel):
     """Catches a chain of another memory: P(lost, and m slots later lost) = L² + λ^m (L - g)(b - L), one pair a trial."""
     to_bad, to_good = channel.transitions
@@ -127,6 +136,93 @@ def test_every_accepted_chain_is_a_probability():
             to_bad, to_good = GilbertElliott(loss_rate=loss_rate, mean_burst_packets=burst).transitions
             assert 0 < to_bad <= 1 and 0 < to_good <= 1
             assert to_bad / (to_bad + to_good) == pytest.approx(loss_rate)
+
+
+@pytest.mark.parametrize("pattern", PUBLISHED)
+def test_the_published_statistics_are_those_of_the_published_parameters(pattern):
+    """Catches a mistyped probability of EP1 to EP6: loss rate and mean burst as they are published."""
+    loss, burst = published_statistics(pattern)
+    assert loss == pytest.approx(PUBLISHED[pattern][0], rel=2e-3) and burst == pytest.approx(PUBLISHED[pattern][1], abs=0.006)
+
+
+@pytest.mark.parametrize("pattern", PUBLISHED)
+def test_a_named_chain_has_the_published_statistics_or_says_that_it_cannot(pattern):
+    """Catches a chain that is no probability and runs in silence as another one; checked on what is drawn."""
+    channel = ThreeState(pattern=pattern)
+    loss, burst = RUN_INSTEAD.get(pattern, PUBLISHED[pattern])
+    assert np.all(channel.transitions >= 0) and channel.transitions.sum(axis=1) == pytest.approx(1, abs=1e-12)
+    assert channel.loss_rate == pytest.approx(loss, rel=2e-3) and channel.mean_burst_packets == pytest.approx(burst, abs=0.006)
+    assert any(pattern in sentence for sentence in channel.assumed()) == (pattern in RUN_INSTEAD)
+    first = [channel.lost_packets(3, Key(12).child(i))[2] for i in range(5_000)]
+    assert_rate(sum(first), len(first), channel.loss_rate)
+
+
+def test_bursts_and_gaps_of_the_three_state_chain_are_the_mixtures_it_promises():
+    """Catches exchanged states: runs of losses are geometric, runs of arrivals a mixture of a long and a short geometric law."""
+    lost = EPISODES.lost_packets(400_000, Key(13))
+    bursts, gaps = runs(lost), runs(~lost)
+    for length in (1, 2, 4):
+        assert_rate(int(np.sum(bursts == length)), bursts.size, 0.5 ** length)
+        expected = 0.2 * 0.95 ** (length - 1) * 0.05 + 0.8 * 0.7 ** (length - 1) * 0.3
+        assert_rate(int(np.sum(gaps == length)), gaps.size, expected)
+
+
+@pytest.mark.parametrize("channel", [*PROCESSES, ThreeState(pattern="EP4"), ThreeState(pattern="EP3")], ids=repr)
+def test_a_channel_states_its_own_law(channel):
+    """Catches a law of another process: loss, P(loss | loss) and autocorrelation of one pair a trial, two-sided, and bursts."""
+    law, lag = channel.loss_law(), 4
+    assert law.loss_rate == pytest.approx(channel.loss_rate, rel=1e-9)
+    draws = np.array([channel.lost_packets(lag + 1, Key(14).child(i)) for i in range(12_000)])
+    assert_rate(int(draws[:, 0].sum()), len(draws), law.loss_rate)
+    for shift in (1, lag):
+        joint = law.loss_rate**2 + law.autocorrelation[shift - 1] * law.loss_rate * (1 - law.loss_rate)
+        assert_rate(int(np.sum(draws[:, 0] & draws[:, shift])), len(draws), joint)
+    assert law.loss_given_loss == pytest.approx(joint_at(law, 1) / law.loss_rate, rel=1e-9)
+    lengths = runs(channel.lost_packets(200_000, Key(15)))
+    for length in (1, 3):
+        assert_rate(int(np.sum(lengths == length)), lengths.size, law.bursts[length - 1])
+
+
+def joint_at(law, lag):
+    return law.loss_rate**2 + law.autocorrelation[lag - 1] * law.loss_rate * (1 - law.loss_rate)
+
+
+def test_a_law_of_another_chain_is_noticed():
+    """The negative control: the pairs of one chain do not pass for those of another with the same loss rate and mean burst."""
+    draws = np.array([EPISODES.lost_packets(3, Key(16).child(i)) for i in range(20_000)])
+    gilbert = GilbertElliott(loss_rate=EPISODES.loss_rate, mean_burst_packets=2.0).loss_law()
+    with pytest.raises(AssertionError):
+        assert_rate(int(np.sum(draws[:, 0] & draws[:, 2])), len(draws), joint_at(gilbert, 2))
+
+
+def test_laws_agree_with_brute_force():
+    """Catches an error in the matrix algebra: all 2^7 loss patterns of a hidden chain, each with its probability."""
+    chain, loss = np.array([[0.8, 0.15, 0.05], [0.3, 0.6, 0.1], [0.2, 0.2, 0.6]]), np.array([0.02, 0.9, 0.4])
+    law = np.linalg.matrix_power(chain, 200)[0]
+    probability = {}
+    for pattern in range(2**7):
+        lost = [pattern >> slot & 1 for slot in range(7)]
+        state = law.copy()
+        for slot, one in enumerate(lost):
+            state = (state if slot == 0 else state @ chain) * (loss if one else 1 - loss)
+        probability[tuple(lost)] = state.sum()
+    stated = chain_law(chain, loss)
+    share = lambda holds: sum(value for lost, value in probability.items() if holds(lost))  # noqa: E731
+    rate = share(lambda lost: lost[0])
+    begins = share(lambda lost: lost[:2] == (0, 1))
+    assert stated.loss_rate == pytest.approx(rate) and stated.mean_burst == pytest.approx(rate / begins)
+    for lag in (1, 5):
+        assert joint_at(stated, lag) == pytest.approx(share(lambda lost: lost[0] and lost[lag]))
+    for length in (1, 2, 5):
+        assert stated.bursts[length - 1] == pytest.approx(share(lambda lost: lost[:length + 2] == (0, *[1] * length, 0)) / begins)
+
+
+@pytest.mark.parametrize("fields", [dict(lost_to_good=0.8, stay_lost=0.8), dict(stay_good=1.0), dict(stay_gap=-0.1),
+                                    dict(pattern="EP7")])
+def test_impossible_three_state_chains_are_refused(fields):
+    """Catches the published mistake: probabilities out of one state that add up to more than 1."""
+    with pytest.raises(ValueError, match=r"lost_to_good \+ stay_lost must be <= 1|less than|greater than|EP1"):
+        ThreeState(**fields)
 
 
 def test_a_sweep_may_begin_at_no_loss():
@@ -199,6 +295,57 @@ def test_a_loss_trace_is_played_cyclically_from_a_drawn_phase(tmp_path):
     assert channel.loss_rate == pytest.approx(2 / 6)
     first = [channel.lost_packets(1, Key(11).child(trial))[0] for trial in range(20_000)]
     assert_rate(sum(first), len(first), 2 / 6)
+
+
+def test_a_cut_trace_shows_only_stretches_that_were_measured(tmp_path):
+    """Catches a stretch across the seam, phases that are left out, and an item that is longer than its stretch."""
+    path = tmp_path / "trace.txt"
+    path.write_text("0110001011")
+    channel, seen = LossTrace(path=str(path), cut_slots=4), set()
+    for trial in range(300):
+        lost = "".join(map(str, channel.lost_packets(4, Key(17).child(trial)).astype(int)))
+        assert lost in "0110001011"
+        seen.add(lost)
+        assert np.array_equal(channel.lost_packets(2, Key(17).child(trial)), channel.lost_packets(4, Key(17).child(trial))[:2])
+    assert seen == {"0110001011"[phase:phase + 4] for phase in range(7)}
+    with pytest.raises(ValueError, match="cut_slots must be >= the 5 slots of an item, got 4"):
+        channel.lost_packets(5, Key(0))
+    with pytest.raises(ValueError, match="cut_slots must be <= the 10 slots"):
+        LossTrace(path=str(path), cut_slots=11)
+
+
+@pytest.mark.parametrize("text", ["0110001011", "1100110101", "1000", "0001", "10", "0000", "1111", "1" * 9 + "0"])
+def test_the_law_of_a_trace_is_what_is_counted_in_it(tmp_path, text):
+    """Catches a burst across the seam that is counted twice, or cut in two: brute force over the trace read round."""
+    (tmp_path / "trace.txt").write_text(text)
+    law, lost = LossTrace(path=str(tmp_path / "trace.txt")).loss_law(), [digit == "1" for digit in text]
+    assert law.loss_rate == pytest.approx(sum(lost) / len(lost))
+    starts = [place for place in range(len(lost)) if lost[place] and not lost[place - 1]]
+    lengths = [next(run for run in range(1, 99) if not lost[(start + run) % len(lost)]) for start in starts]
+    if not lengths:
+        assert law.mean_burst is None and not law.bursts
+        return
+    assert law.mean_burst == pytest.approx(np.mean(lengths))
+    assert law.bursts[:12] == pytest.approx([lengths.count(length) / len(lengths) for length in range(1, 13)])
+    for lag in (1, 2, 8):
+        pairs = np.corrcoef(lost, np.roll(lost, -lag))[0, 1]
+        assert law.autocorrelation[lag - 1] == pytest.approx(pairs)
+
+
+def test_the_trace_that_is_read_is_the_one_on_file(tmp_path):
+    """Catches a trace that stays in memory after its file was changed."""
+    path = tmp_path / "trace.txt"
+    path.write_text("0011")
+    assert read_trace(str(path)).tolist() == [False, False, True, True] == trace_law_input(str(path))
+    path.write_text("01")
+    os.utime(path, ns=(1, 1))
+    assert read_trace(str(path)).tolist() == [False, True]
+
+
+def trace_law_input(path):
+    """What `trace_law` is given: it must not depend on who asks."""
+    assert trace_law(read_trace(path)).mean_burst == 2
+    return read_trace(path).tolist()
 
 
 def test_a_trace_is_known_by_its_content(tmp_path):
