@@ -1,13 +1,18 @@
-"""What is measured. Every metric is a ratio of sums over trials, so that items of any length weigh in by what they hold."""
+"""What is measured. Every metric is a ratio of sums over trials, so that items of any length weigh in by what they hold.
+
+A metric with a transform is a function of that ratio: the PSNR of the mean squared error is no mean of anything.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 from rapidfuzz.distance import Levenshtein
 
+from channel_sim import fidelity
 from channel_sim.ledger import Ledger
 from channel_sim.types import Content, Evidence, Item, Origin, Packets, Reconstruction, Tokens
 
@@ -16,28 +21,57 @@ _PROBABILITY_FLOOR = 2.0**-30
 _CHRF_ORDER, _CHRF_BETA = 6, 2.0
 _CALIBRATION_BINS = 10
 _CHARACTER_BITS = 21  # of a Unicode code point
+_FIDELITY = ("psnr_db", "psnr_of_mean_mse_db", "ssim", "ms_ssim", "si_sdr_db", "exact_item_rate", "undecodable_rate")
 _WHITE_SPACE = np.frombuffer(b" \t\n\r\f\v", np.uint8)
+
+TRANSFORMS: Mapping[str, Callable[[float], float]] = {"psnr_db": fidelity.psnr_db}
+"""Name -> function of a ratio of sums: monotone, and finite for every ratio >= 0."""
 
 
 @dataclass(frozen=True)
 class Metric:
-    """How a metric is read: its unit, which way is better, and what it says."""
+    """How a metric is read: its unit, which way is better, and what it says.
+
+    counts:    of a metric of unit "1", what its numerator is. "share": of the denominator, an item's value lies in [0, 1];
+               "errors": errors, of which there may be more than the denominator says; "none": nothing that is counted
+    within:    the metric that counts the only chances this one has: where it has none, 0 is a fact and not a limit
+    transform: the function of the ratio of sums that the metric is, by its name in `TRANSFORMS`; "" for the ratio itself
+    """
 
     unit: str
     better: Literal["lower", "higher", "neither"]
     description: str
+    counts: Literal["share", "errors", "none"] = "share"
+    within: str = ""
+    transform: Literal["", "psnr_db"] = ""
+
+    def value(self, ratio: float) -> float:
+        """The metric from its ratio of sums."""
+        return TRANSFORMS[self.transform](ratio) if self.transform else ratio
 
 
 CATALOGUE: dict[str, Metric] = {
     "token_error_rate": Metric("1", "lower", "tokens wrong or given up, of all tokens"),
     "lost_token_rate": Metric("1", "lower", "tokens given up, of all tokens"),
-    "recovered_fraction": Metric("1", "higher", "erased tokens restored exactly, of all erased tokens"),
-    "recovered_fraction_nonspace": Metric("1", "higher", "the same over erased bytes that are not white space"),
-    "invented_fraction": Metric("1", "lower", "tokens that the prior filled in wrongly, of all tokens"),
-    "byte_error_rate": Metric("1", "lower", "edit distance in bytes, of all bytes; positional where lengths agree"),
-    "character_error_rate": Metric("1", "lower", "edit distance in characters, of all characters"),
-    "word_error_rate": Metric("1", "lower", "edit distance in words (split at white space), of all words"),
+    "concealed_fraction": Metric("1", "neither", "erased tokens that the decoder filled in, rightly or not, of all erased", "none"),
+    "recovered_fraction": Metric("1", "higher", "erased tokens restored exactly, of all erased tokens",
+                                 within="concealed_fraction"),
+    "recovered_fraction_nonspace": Metric("1", "higher", "the same over erased bytes that are not white space",
+                                          within="concealed_fraction"),
+    "invented_fraction": Metric("1", "lower", "tokens that the prior filled in wrongly, of all tokens",
+                                within="concealed_fraction"),
+    "byte_error_rate": Metric("1", "lower", "bytes wrong of all; by edit distance where a token is not a byte", "errors"),
+    "character_error_rate": Metric("1", "lower", "edit distance in characters, of all characters", "errors"),
+    "word_error_rate": Metric("1", "lower", "edit distance in words (split at white space), of all words", "errors"),
     "chrf": Metric("1", "higher", "character n-gram F2 score of order 6, mean over items"),
+    "psnr_db": Metric("dB", "higher", "peak signal-to-noise ratio of an image, peak 255, at most 60 dB, mean over items"),
+    "psnr_of_mean_mse_db": Metric("dB", "higher", "PSNR of the mean squared error of all images, peak 255, at most 60 dB",
+                                  transform="psnr_db"),
+    "ssim": Metric("1", "higher", "structural similarity, Gaussian window of 11 pixels, of each colour, mean over items", "none"),
+    "ms_ssim": Metric("1", "higher", "the same over five scales; for sides of 161 pixels or more", "none"),
+    "si_sdr_db": Metric("dB", "higher", "scale-invariant signal-to-distortion ratio of a sound, within ±60 dB, mean over items"),
+    "exact_item_rate": Metric("1", "higher", "pictures or sounds restored without any error, of all"),
+    "undecodable_rate": Metric("1", "lower", "pictures or sounds of which nothing could be decoded, of all"),
     "packet_loss_rate": Metric("1", "neither", "packets that the channel lost, of all that were sent, parity included"),
     "packet_error_rate": Metric("1", "lower", "packets lost or with a wrong bit after FEC, of all that were sent"),
     "residual_packet_loss_rate": Metric("1", "lower", "the coder's packets still missing after protection"),
@@ -47,8 +81,10 @@ CATALOGUE: dict[str, Metric] = {
     "block_error_rate": Metric("1", "lower", "code blocks with a wrong information bit"),
     "bits_per_token": Metric("bit", "lower", "payload, header and preamble bits that the coder sent, per token"),
     "bits_per_byte": Metric("bit", "lower", "payload, header and preamble bits that the coder sent, per byte of the item"),
+    "bits_per_pixel": Metric("bit", "lower", "payload, header and preamble bits that the coder sent, per pixel of the image"),
     "ideal_bits_per_token": Metric("bit", "neither", "-log2 P under the tables that coded, per token; not a rate that was sent"),
-    "channel_uses_per_sample": Metric("use", "lower", "channel uses, all overhead charged, per source sample"),
+    "channel_uses_per_sample": Metric("use", "lower", "channel uses, all overhead charged, per source sample (a colour component)"),
+    "channel_uses_per_pixel": Metric("use", "lower", "channel uses, all overhead charged, per pixel of the image"),
     "concealment_nll_bits": Metric("bit", "lower", "-log2 posterior of the true token, floored at 2^-30, per erased token"),
     "brier": Metric("1", "lower", "mean squared error of the confidence in restored tokens"),
     "expected_calibration_error": Metric(
@@ -75,8 +111,19 @@ class Measurement:
         """The metric's value; None where it is not defined."""
         if metric not in self.values:
             return None
-        numerator, denominator = self.values[metric]
-        return numerator / denominator
+        return value_of(metric, *self.values[metric])
+
+
+def value_of(metric: str, numerator: float, denominator: float) -> float | None:
+    """A metric from its sums, transformed where it is; None where there is nothing to divide by. Unknown metrics are ratios.
+
+    >>> value_of("token_error_rate", 1, 4), value_of("psnr_of_mean_mse_db", 0, 4), value_of("chrf", 0, 0)
+    (0.25, 60.0, None)
+    """
+    if not denominator:
+        return None
+    ratio = numerator / denominator
+    return CATALOGUE[metric].value(ratio) if metric in CATALOGUE else ratio
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,14 +136,18 @@ class Truth:
 
 
 def measure(truth: Truth, evidence: Evidence, reconstruction: Reconstruction, content: Content, ledger: Ledger,
-            counts: dict[str, tuple[float, float]]) -> Measurement:
-    """All metrics of one trial. `counts` are what channel and protection counted themselves."""
+            counts: dict[str, tuple[float, float]], missing: np.ndarray | None = None) -> Measurement:
+    """All metrics of one trial. `counts` are what channel and protection counted themselves.
+
+    missing: what the tokenizer could not decode, bool of any shape; an item of which everything is missing is undecodable
+    """
     book = Measurement()
     for metric, pair in counts.items():
         book.ratio(metric, *pair, otherwise="nothing to count")
     _tokens(book, truth, evidence, reconstruction)
     _confidence(book, truth, evidence, reconstruction)
-    _bytes(book, truth.item, content)
+    _bytes(book, truth, content)
+    _fidelity(book, truth.item, content, missing)
     _text(book, truth.item, content)
     _rates(book, truth, ledger)
     for metric in CATALOGUE.keys() - book.values.keys() - book.reasons.keys():
@@ -111,6 +162,8 @@ def _tokens(book: Measurement, truth: Truth, evidence: Evidence, reconstruction:
     book.ratio("lost_token_rate", np.sum(lost), values.size, "the item has no tokens")
     invented = (reconstruction.origin == Origin.CONCEALED) & ~right
     book.ratio("invented_fraction", np.sum(invented), values.size, "the item has no tokens")
+    filled = erased & ((reconstruction.origin == Origin.CONCEALED) | (reconstruction.origin == Origin.INFERRED))
+    book.ratio("concealed_fraction", np.sum(filled), np.sum(erased), "no token was erased")
     book.ratio("recovered_fraction", np.sum(right & erased), np.sum(erased), "no token was erased")
     if truth.item.modality == "text" and truth.tokens.vocab_size == 256:
         visible = erased & ~np.isin(values, _WHITE_SPACE)
@@ -159,15 +212,61 @@ def _risk_coverage_area(confidence: np.ndarray, right: np.ndarray) -> float:
     return float(np.mean(np.cumsum(risk[np.sort(level)]) / np.arange(1, right.size + 1)))
 
 
-def _bytes(book: Measurement, item: Item, content: Content) -> None:
-    if not isinstance(item.content, bytes) or not isinstance(content, bytes):
+def _bytes(book: Measurement, truth: Truth, content: Content) -> None:
+    sent = truth.item.content
+    if not isinstance(sent, bytes) or not isinstance(content, bytes):
         book.reasons["byte_error_rate"] = "the item is not made of bytes"
         return
-    if len(content) == len(item.content):
-        errors = int(np.sum(np.frombuffer(content, np.uint8) != np.frombuffer(item.content, np.uint8)))
+    # one rule a chain: a tokenizer that can change the length must not be counted by position where the length happens to agree
+    if len(content) == len(sent) and _token_is_byte(truth):
+        errors = int(np.sum(np.frombuffer(content, np.uint8) != np.frombuffer(sent, np.uint8)))
     else:
-        errors = Levenshtein.distance(item.content, content)
-    book.ratio("byte_error_rate", errors, len(item.content), "the item is empty")
+        errors = Levenshtein.distance(sent, content)
+    book.ratio("byte_error_rate", errors, len(sent), "the item is empty")
+
+
+def _token_is_byte(truth: Truth) -> bool:
+    assert isinstance(truth.item.content, bytes)
+    tokens = truth.tokens
+    return tokens.vocab_size == 256 and np.array_equal(tokens.values, np.frombuffer(truth.item.content, np.uint8))
+
+
+def _fidelity(book: Measurement, item: Item, content: Content, missing: np.ndarray | None) -> None:
+    """Pictures uint8 [H, W, C] and sounds int16 [n]; another shape is undecodable: grey or silence stands for it."""
+    sent = item.content
+    picture = _is_picture(sent)
+    if not isinstance(sent, np.ndarray) or not (picture or (sent.dtype == np.int16 and sent.ndim == 1)):
+        book.reasons |= dict.fromkeys(_FIDELITY, "the item is neither a picture nor a sound")
+        return
+    if not sent.size:
+        book.reasons |= dict.fromkeys(_FIDELITY, "the item is empty")
+        return
+    same = isinstance(content, np.ndarray) and content.shape == sent.shape and content.dtype == sent.dtype
+    restored = np.asarray(content) if same else np.full_like(sent, fidelity.MID_GREY if picture else 0)
+    nothing = not same or (missing is not None and missing.size > 0 and bool(np.all(missing)))
+    book.ratio("undecodable_rate", nothing, 1, "")
+    book.ratio("exact_item_rate", np.array_equal(sent, restored), 1, "")
+    (_picture if picture else _sound)(book, sent, restored)
+
+
+def _picture(book: Measurement, sent: np.ndarray, restored: np.ndarray) -> None:
+    error = fidelity.squared_error(sent, restored)
+    book.ratio("psnr_db", fidelity.psnr_db(error / sent.size), 1, "")
+    book.ratio("psnr_of_mean_mse_db", error, sent.size, "")
+    for metric, score, fewest in (("ssim", fidelity.ssim(sent, restored), fidelity.WINDOW_PIXELS),
+                                  ("ms_ssim", fidelity.ms_ssim(sent, restored), fidelity.FEWEST_MS_PIXELS)):
+        book.ratio(metric, score or 0.0, score is not None, f"a side of the picture is below {fewest} pixels")
+    book.reasons["si_sdr_db"] = "the item is not a sound"
+
+
+def _sound(book: Measurement, sent: np.ndarray, restored: np.ndarray) -> None:
+    ratio = fidelity.si_sdr_db(sent, restored)
+    book.ratio("si_sdr_db", ratio or 0.0, ratio is not None, "the sound that was sent is silence")
+    book.reasons |= dict.fromkeys(("psnr_db", "psnr_of_mean_mse_db", "ssim", "ms_ssim"), "the item is not a picture")
+
+
+def _is_picture(content: Content) -> bool:
+    return isinstance(content, np.ndarray) and content.dtype == np.uint8 and content.ndim == 3
 
 
 def _text(book: Measurement, item: Item, content: Content) -> None:
@@ -194,6 +293,12 @@ def _rates(book: Measurement, truth: Truth, ledger: Ledger) -> None:
         book.reasons["ideal_bits_per_token"] = "no model coded the tokens"
     else:
         book.ratio("ideal_bits_per_token", truth.packets.ideal_bits, num_tokens, "the item has no tokens")
+    if isinstance(truth.item.content, np.ndarray) and _is_picture(truth.item.content):
+        num_pixels = truth.item.content.shape[0] * truth.item.content.shape[1]
+        book.ratio("bits_per_pixel", sent, num_pixels, "the item is empty")
+        book.ratio("channel_uses_per_pixel", ledger.channel_uses, num_pixels, "the item is empty")
+    else:
+        book.reasons |= dict.fromkeys(("bits_per_pixel", "channel_uses_per_pixel"), "the item is not a picture")
     book.ratio("channel_uses_per_sample", ledger.channel_uses, ledger.source_symbols, "the item has no samples")
 
 

@@ -128,7 +128,8 @@ def run(chain: Chain, sent: Sequence[Sent], replicate: int, root: Key, heard: He
 def _outcome(chain: Chain, sent: Sent, delivery: Delivery, received: Received) -> Outcome:
     ledger = delivery.ledger + _own_charges(chain, sent)
     truth = Truth(sent.item, sent.tokens, sent.packets)
-    measured = measure(truth, received.evidence, received.reconstruction, received.content, ledger, delivery.counts)
+    measured = measure(truth, received.evidence, received.reconstruction, received.content, ledger, delivery.counts,
+                       missing=received.missing)
     return Outcome(sent, delivery, received, measured, ledger)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from channel_sim.metrics import value_of
 from channel_sim.store import Store, Trial
 from reports.files import writing
 from reports.summary import Summary, describe, point_text, summarise, value_text
@@ -70,8 +71,8 @@ def _sweep(keys: list[str], sweep: dict[str, Any]) -> list[str]:
 
 
 def _value(trial: Trial, metric: str) -> str:
-    numerator, denominator = trial.metrics.get(metric, (0.0, 0.0))
-    return repr(numerator / denominator) if denominator else ""
+    value = value_of(metric, *trial.metrics.get(metric, (0.0, 0.0)))
+    return "" if value is None else repr(value)
 
 
 def _write_csv(path: Path, header: list[str], lines: Iterable[list[Any]]) -> None:

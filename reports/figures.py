@@ -123,7 +123,7 @@ def _draw_panel(axis: Axes, summary: Summary, metric: str, points: list[int]) ->
     _scale_x(axis, summary, points, places)
     _scale_y(axis, metric)
     if _is_log(metric) and (floor := _floor(summary, metric)):
-        axis.set_ylim(floor, min(axis.get_ylim()[1], 1.3))  # a rate ends at 1
+        axis.set_ylim(floor, min(axis.get_ylim()[1], 1.3 * _ceiling(summary, metric)))
 
 
 def _draw_series(axis: Axes, measured: list[tuple[float, Estimate]], number: int, arm: str, *, log: bool) -> None:
@@ -271,8 +271,15 @@ def _floor(summary: Summary, metric: str) -> float:
     return 0.3 * min((height for height in heights if height > 0), default=0)
 
 
+def _ceiling(summary: Summary, metric: str) -> float:
+    """The most that is drawn, and at least 1: a share ends there, but errors can be more than there are words."""
+    found = [one for row in summary.rows if (one := row.estimate(metric))]
+    return max([1.0, *(one.mean for one in found), *(one.high for one in found if one.high is not None)])
+
+
 def _is_log(metric: str) -> bool:
-    return metric.endswith("_rate")
+    """Rates of errors and losses span decades; a rate of what went well does not."""
+    return metric.endswith("_rate") and describe(metric).better != "higher"
 
 
 def _curves(summary: Summary, metric: str) -> dict[str, dict[int, float]]:

@@ -189,7 +189,7 @@ def _remarks(summary: Summary) -> list[str]:
     return [*summary.meta.get("notes", []),
             "Intervals are 95 %, over items with their replicates together (BCa bootstrap; Clopper–Pearson where every item is "
             "one trial), because bits and tokens of an item are dependent. No event in n items is written as 0 with the upper "
-            "limit 3/n.",
+            "limit 3/n, times the largest item over the mean one where items count unequally.",
             "All arms meet the same items, losses and noise; differences between arms are therefore paired. The best arm is named "
             "where its interval to every other arm excludes zero; no correction for many comparisons is made. The pairing gain is "
             "how many times as many items unpaired arms would need for an interval as short."]

@@ -35,7 +35,8 @@ _TAIL = 0.025
 class Estimate:
     """`mean` with its 95 % interval [low, high] over `num_items` items; low and high are None where a single item gives none.
 
-    method: "upper limit" is no event at all, high = 3 / num_items; "lower limit" is nothing but events; "constant" has no spread
+    method: "upper limit" is no event at all, high = 3 / num_items, times the largest item over the mean one; "lower limit" is
+            nothing but events; "constant" has no spread, or cannot have any
     note:   what a reader must know before trusting the interval, "" if nothing
     """
 
@@ -58,7 +59,9 @@ def estimate(trials: Sequence[Trial], metric: str) -> Estimate | None:
     """The ratio of sums of `metric` over trials and its interval; None where no trial could measure it (see `reason`).
 
     A rate of an item is at most 1, so a mean rate m needs an event in at least m of all items: n items without one bound m
-    by 3/n at 95 %, whatever the dependence inside them.
+    by 3/n at 95 %, whatever the dependence inside them. Where items count unequally, those with an event might be the largest:
+    3/n times the largest denominator over the mean one. A metric with a transform is that of the ratio, and so are the ends
+    of its interval.
 
     >>> trials = [Trial("t", i, 0, {"block_error_rate": (i % 2, 1)}, {}, {}) for i in range(40)]
     >>> one = estimate(trials, "block_error_rate")
@@ -72,7 +75,7 @@ def estimate(trials: Sequence[Trial], metric: str) -> Estimate | None:
     if not len(sums):
         return None
     if _is_rate(metric):
-        certain = _limit(sums) or _single_trials(trials, metric, sums)
+        certain = _impossible(trials, metric, sums) or _limit(sums, metric) or _single_trials(trials, metric, sums)
         if certain is not None:
             return certain
     return _resampled(sums, metric)
@@ -103,7 +106,7 @@ def paired_difference(trials_a: Sequence[Trial], trials_b: Sequence[Trial], metr
     if not len(sums) or not np.all(sums[:, [1, 3]].sum(axis=0)):
         return None
     if np.array_equal(sums[:, :2], sums[:, 2:]):
-        limit = min(1.0, 3 / len(sums)) if _is_rate(metric) else 0.0
+        limit = min(1.0, _rule_of_three(sums[:, 1])) if _is_rate(metric) else 0.0
         return Difference(0.0, -limit, limit, len(sums), "upper limit" if limit else "constant")
     return _resampled_difference(sums, metric)
 
@@ -167,18 +170,36 @@ def _pairs(trials: Sequence[Trial], metric: str) -> tuple[np.ndarray, np.ndarray
 
 
 def _is_rate(metric: str) -> bool:
-    """A share of something, so that an item's value lies in [0, 1]."""
-    return metric in CATALOGUE and CATALOGUE[metric].unit == "1"
+    """Something counted against something: an item's value is at least 0, and at most 1 but for edit distances."""
+    return metric in CATALOGUE and CATALOGUE[metric].unit == "1" and CATALOGUE[metric].counts != "none"
 
 
-def _limit(sums: np.ndarray) -> Estimate | None:
+def _is_share(metric: str) -> bool:
+    return _is_rate(metric) and CATALOGUE[metric].counts == "share"
+
+
+def _impossible(trials: Sequence[Trial], metric: str, sums: np.ndarray) -> Estimate | None:
+    """Exactly 0 where no event could happen: the metric that counts its chances was measured and has none in any item."""
+    if np.any(sums[:, 0]) or not CATALOGUE[metric].within:
+        return None
+    chances = _by_item(trials, CATALOGUE[metric].within)[1].sum(axis=0)
+    return Estimate(0.0, 0.0, 0.0, len(sums), "constant") if chances[1] > 0 and chances[0] == 0 else None
+
+
+def _limit(sums: np.ndarray, metric: str) -> Estimate | None:
     """No event at all, or nothing but events: a one-sided limit instead of an interval."""
-    n = len(sums)
+    n, width = len(sums), _rule_of_three(sums[:, 1])
     if not np.any(sums[:, 0]):
-        return Estimate(0.0, 0.0, min(1.0, 3 / n), n, "upper limit")
-    if np.array_equal(sums[:, 0], sums[:, 1]):
-        return Estimate(1.0, max(0.0, 1 - 3 / n), 1.0, n, "lower limit")
+        return Estimate(0.0, 0.0, min(1.0, width), n, "upper limit")
+    if np.array_equal(sums[:, 0], sums[:, 1]) and _is_share(metric):
+        return Estimate(1.0, max(0.0, 1 - width), 1.0, n, "lower limit")
     return None
+
+
+def _rule_of_three(denominators: np.ndarray) -> float:
+    """3/n for items that count equally, else as if every unseen event were in an item as large as the largest."""
+    n, largest = len(denominators), denominators.max()
+    return float(3 / n if np.all(denominators == largest) else 3 * largest / denominators.sum())
 
 
 def _single_trials(trials: Sequence[Trial], metric: str, sums: np.ndarray) -> Estimate | None:
@@ -192,31 +213,54 @@ def _single_trials(trials: Sequence[Trial], metric: str, sums: np.ndarray) -> Es
 
 def _resampled(sums: np.ndarray, metric: str) -> Estimate:
     n, mean = len(sums), float(sums[:, 0].sum() / sums[:, 1].sum())
+    value = float(_values(np.array([mean]), metric)[0])
     if n == 1:
-        return Estimate(mean, None, None, 1, "none", "a single item gives no interval")
+        return Estimate(value, None, None, 1, "none", "a single item gives no interval")
     if np.ptp(sums[:, 0] / sums[:, 1]) <= 1e-12 * abs(mean):  # no spread but for rounding
-        return Estimate(mean, mean, mean, n, "constant", _few(n))
+        return Estimate(value, value, value, n, "constant", _few(n) or _caution(sums, metric))
     units = _units(sums)
     left_out = units.sum(axis=0) - units
-    low, high = bca(_ratio(_resample(units, metric)), _ratio(left_out), mean, tail=expanded_tail(len(units)))
-    return Estimate(mean, low, high, n, "bootstrap", _few(n) or (_few_events(sums) if _is_rate(metric) else ""))
+    ends = bca(_ratio(_resample(units, metric)), _ratio(left_out), mean, tail=expanded_tail(len(units)))
+    low, high = sorted(_values(np.array(ends), metric).tolist())  # a transform that falls swaps them
+    return Estimate(value, low, high, n, "bootstrap", _few(n) or _caution(sums, metric))
 
 
 def _resampled_difference(sums: np.ndarray, metric: str) -> Difference:
     n, total = len(sums), sums.sum(axis=0)
-    observed = float(total[0] / total[1] - total[2] / total[3])
+    observed = float(_gap(total[None], metric)[0])
     if n == 1:
         return Difference(observed, None, None, 1, "none", "a single item gives no interval")
     units = _units(sums)
     drawn, left_out = _resample(units, metric), total - units
-    a, b = _ratio(drawn[:, :2]), _ratio(drawn[:, 2:])
+    a, b = (_values(_ratio(drawn[:, arm:arm + 2]), metric) for arm in (0, 2))
     whole = np.isfinite(a) & np.isfinite(b)  # a draw may hold no item that measures one of the arms
-    jackknife = _ratio(left_out[:, :2]) - _ratio(left_out[:, 2:])
+    jackknife = _gap(left_out, metric)
     jackknife = np.where(np.isfinite(jackknife), jackknife, observed)
     low, high = bca((a - b)[whole], jackknife, observed, tail=expanded_tail(len(units)))
     paired, apart = np.var((a - b)[whole]), np.var(a[whole]) + np.var(b[whole])
     note = _few(n) or (_few_differences(sums) if _is_rate(metric) else "")
     return Difference(observed, low, high, n, "bootstrap", note, float(apart / paired) if paired > 0 else None)
+
+
+def _gap(sums: np.ndarray, metric: str) -> np.ndarray:
+    """float64 [n]: the metric of the first arm less that of the second, from both their sums [n, 4]."""
+    return _values(_ratio(sums[:, :2]), metric) - _values(_ratio(sums[:, 2:]), metric)
+
+
+def _values(ratios: np.ndarray, metric: str) -> np.ndarray:
+    """float64 [n]: the metric at each ratio of sums, transformed where it is; NaN stays."""
+    if metric not in CATALOGUE or not CATALOGUE[metric].transform:
+        return ratios
+    return np.array([CATALOGUE[metric].value(ratio) if ratio == ratio else ratio for ratio in ratios.tolist()])
+
+
+def _caution(sums: np.ndarray, metric: str) -> str:
+    """What an interval of a rate, or of a transformed mean error, hangs on."""
+    if _is_rate(metric):
+        return _few_events(sums)
+    if metric in CATALOGUE and CATALOGUE[metric].transform:
+        return _few_events(np.stack([sums[:, 0], np.full(len(sums), np.inf)], axis=1))
+    return ""
 
 
 def _units(sums: np.ndarray) -> np.ndarray:

@@ -17,8 +17,8 @@ from channel_sim.store import Curve, Point, Store
 from reports.columns import Columns
 from reports.statistics import Estimate, estimate, reason
 
-_MAIN = ("token_error_rate", "byte_error_rate", "recovered_fraction", "bit_error_rate", "bits_per_byte", "bits_per_token",
-         "channel_uses_per_sample")
+_MAIN = ("token_error_rate", "psnr_db", "si_sdr_db", "byte_error_rate", "recovered_fraction", "bit_error_rate", "bits_per_byte",
+         "bits_per_token", "channel_uses_per_sample")
 _UNITS = {"db": "dB", "bits": "bits", "bytes": "bytes", "packets": "packets", "seconds": "s"}
 _WORDS = {
     "esno_db": "Es/N0 (dB)", "ebno_db": "Eb/N0 (dB)", "packet_bits": "packet payload (bits)",

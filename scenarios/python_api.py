@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from channel_sim.checks import RequestError
+from channel_sim.metrics import value_of
 from channel_sim.store import Failure, Point, Store, Trial
 from reports.summary import Row, describe, summarise
 from scenarios import runner
@@ -154,7 +155,7 @@ def shown(scenario: Scenario, progress: Callable[[int, int], None] | bool) -> It
 
 
 def _trial_record(point: Point, trial: Trial) -> TrialRecord:
-    values = {name: numerator / denominator if denominator else None for name, (numerator, denominator) in trial.metrics.items()}
+    values = {name: value_of(name, *sums) for name, sums in trial.metrics.items()}
     return TrialRecord(point.arm, point.sweep, trial.item, trial.replicate, values | dict.fromkeys(trial.reasons), trial.reasons,
                        trial.task_id)
 

@@ -9,7 +9,7 @@ from sacrebleu.metrics import CHRF
 
 from channel_sim.keys import Key
 from channel_sim.ledger import Ledger
-from channel_sim.metrics import CATALOGUE, Measurement, Truth, chrf, measure
+from channel_sim.metrics import CATALOGUE, TRANSFORMS, Measurement, Truth, chrf, measure, value_of
 from channel_sim.types import Content, Evidence, Item, Origin, Packets, Reconstruction, Tokens
 
 LEDGER = Ledger(source_symbols=5, token_bits=40, coded_bits=40, preamble_bits=16, header_bits=32, crc_bits=48, parity_bits=80,
@@ -63,6 +63,7 @@ def worked_example(posterior: bool = True) -> Measurement:
 @pytest.mark.parametrize("metric, numerator, denominator", [
     ("token_error_rate", 2, 5),  # the given up token counts, though its value is right
     ("lost_token_rate", 1, 5),
+    ("concealed_fraction", 2, 3),  # given up is not filled in
     ("recovered_fraction", 1, 3),
     ("recovered_fraction_nonspace", 0, 2),
     ("invented_fraction", 1, 5),
@@ -216,6 +217,19 @@ def test_byte_errors_are_positional_where_lengths_agree():
     assert of_text(b"abcd", b"").values["byte_error_rate"] == (4, 4)
 
 
+def test_a_chain_counts_bytes_in_one_way():
+    """Catches a codec's output counted by position in the trials where its length happens to agree, and by edits in the others."""
+    tokens = Tokens(np.array([120, 156, 1, 0]), 256)  # of a compressed file: as many as the item has bytes, by chance
+    truth = Truth(Item(b"abcd", "text", "x"), tokens, packets_of(4))
+    for restored, edits in ((b"bcda", 2), (b"bcd", 1), (b"abcd", 0)):
+        assert measure(truth, *received(truth), restored, LEDGER, {}).values["byte_error_rate"] == (edits, 4)
+
+
+def test_more_words_than_there_were_are_more_errors_than_words():
+    """Catches an error rate cut at 1: two words became five."""
+    assert of_text(b"ab cd", b"ab x y z cd").values["word_error_rate"] == (3, 2)
+
+
 def test_bytes_that_are_no_utf_8_are_characters_too():
     """Catches a decoding error on a damaged multi-byte character; each broken part is one wrong character."""
     book = of_text("aé".encode(), b"a\xc3?")
@@ -305,3 +319,17 @@ def test_ledgers_add_up_field_by_field():
     one, other = Ledger(*range(1, len(names) + 1)), Ledger(*range(100, 100 + len(names)))
     assert list((one + other).to_dict().values()) == [101 + 2 * i for i in range(len(names))]
     assert one + Ledger() == one
+
+
+def test_what_the_catalogue_refers_to_is_there():
+    """Catches a misspelt metric of chances, and a transform that nobody wrote or that is not finite."""
+    for metric in CATALOGUE.values():
+        assert metric.within in ("", *CATALOGUE) and metric.transform in ("", *TRANSFORMS)
+        assert metric.unit and metric.description
+        assert np.all(np.isfinite([metric.value(ratio) for ratio in (0.0, 1e-300, 1.0, 1e300)]))
+
+
+def test_a_value_is_its_transformed_ratio():
+    """Catches trials.csv and Python records that hold a mean squared error under the name of a PSNR."""
+    assert value_of("psnr_of_mean_mse_db", 650.25, 10) == pytest.approx(30)
+    assert value_of("psnr_of_mean_mse_db", 0, 0) is None and value_of("bit_error_rate", 1, 8) == value_of("my_own", 1, 8) == 0.125

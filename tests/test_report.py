@@ -150,6 +150,43 @@ def test_limits_are_arrows_and_never_points_at_zero(summary: Summary) -> None:
     assert np.nanmin(drawn) > 0
 
 
+def one_arm(path: Path, metrics: list[dict[str, tuple[float, float]]], points: int = 2) -> Store:
+    """A store of one arm, the same trials at every point of a sweep over the loss rate."""
+    store = Store.create(path, meta({"channel.loss_rate": LOSS_RATES[:points]}) | {"arms": [], "show": []})
+    store.set_plan([Point(0, p, "a", {"channel.loss_rate": LOSS_RATES[p]}, f"t{p}") for p in range(points)],
+                   {f"t{p}": {} for p in range(points)}, [])
+    store.add([Trial(f"t{p}", i, 0, one, {}, Ledger().to_dict()) for p in range(points) for i, one in enumerate(metrics)], [])
+    return store
+
+
+def test_error_rates_above_1_stay_inside_their_axis(tmp_path: Path) -> None:
+    """Catches a log axis that ends at 1.3 though words inserted make 2.5 errors a word, and one past 1 for no reason."""
+    store = one_arm(tmp_path / "results.sqlite", [{"word_error_rate": (20.0 + i % 11, 10.0), "token_error_rate": (9.0 + i % 2, 10.0)}
+                                                  for i in range(40)])
+    summary = summarise(store)
+    for metric, least, most in (("word_error_rate", 2.5, 4.0), ("token_error_rate", 0.96, 1.3)):
+        one = summary.rows[0].estimate(metric)
+        assert one is not None and one.high is not None
+        top = draw_metric(summary, metric).axes[0].get_ylim()[1]
+        assert max(one.high, least) <= top <= most
+    store.close()
+
+
+def test_decibels_of_a_mean_error_are_the_same_everywhere(tmp_path: Path) -> None:
+    """Catches a table, a figure or a record that shows the squared error itself."""
+    store = one_arm(tmp_path / "results.sqlite", [{"psnr_of_mean_mse_db": (6502.5, 100.0), "exact_item_rate": (0.0, 1.0)}] * 40)
+    write_trials_csv(store, tmp_path / "trials.csv")
+    write_summary_csv(store, tmp_path / "summary.csv")
+    assert {float(row["psnr_of_mean_mse_db"]) for row in read_csv(tmp_path / "trials.csv")} == {30.0}
+    rows = [row for row in read_csv(tmp_path / "summary.csv") if row["metric"] == "psnr_of_mean_mse_db"]
+    assert {(row["unit"], float(row["mean"]), float(row["ci_low"])) for row in rows} == {("dB", 30.0, 30.0)}
+    (axis,) = draw_metric(summarise(store), "psnr_of_mean_mse_db").axes
+    assert axis.get_ylabel() == "PSNR of the mean squared error (dB)" and set(axis.lines[0].get_ydata()) == {30.0}
+    assert draw_metric(summarise(store), "exact_item_rate").axes[0].get_yscale() == "linear"
+    assert "30" in answer(summarise(store), "psnr_of_mean_mse_db")[0]
+    store.close()
+
+
 def test_closed_forms_are_dashed_on_the_same_axes(summary: Summary) -> None:
     """Catches a reference that is missing, or that looks like an arm."""
     (axis,) = draw_metric(summary, "token_error_rate").axes

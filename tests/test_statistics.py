@@ -148,6 +148,91 @@ def test_what_was_not_measured_is_none_with_a_reason():
     assert half is not None and half.num_items == 10 and half.high == 0.3
 
 
+def test_no_event_in_items_that_count_unequally_bounds_as_if_the_largest_had_it():
+    """Catches 3/n for a rate that one long item dominates: one of 30 items is 71 times as large, and most of all."""
+    unequal = trials_of([(0, 710)] + [(0, 10)] * 29)
+    assert estimate(unequal, RATE) == Estimate(0.0, 0.0, 1.0, 30, "upper limit")
+    halves = estimate(trials_of([(0, 15), (0, 5)] * 15), RATE)
+    assert halves is not None and halves.high == pytest.approx(0.1 * 15 / 10)
+    full = estimate(trials_of([(15, 15), (5, 5)] * 15), RATE)
+    assert full is not None and full.low == pytest.approx(1 - 0.1 * 15 / 10)
+    same = paired_difference(trials_of([(1, 15), (1, 5)] * 15), trials_of([(1, 15), (1, 5)] * 15), RATE)
+    assert same is not None and same.high == pytest.approx(0.1 * 15 / 10)
+
+
+def test_the_widened_limit_holds_where_3_over_n_does_not():
+    """Catches the limit applied without its reason: rare errors in the long items alone, rates at which 5 % of runs see none."""
+    probability = 1 - 0.05 ** (1 / 15)  # of an error in a long item: 15 of 30 items show none with 5 %
+    truth = probability * 15 / 20
+    widened = estimate(trials_of([(0, 15), (0, 5)] * 15), RATE)
+    assert widened is not None and 3 / 30 < truth < widened.high
+
+
+def test_words_inserted_make_rates_above_1_and_no_lower_limit():
+    """Catches 'at most 1' said of an edit distance."""
+    assert estimate(trials_of([(10, 10)] * 30, "word_error_rate"), "word_error_rate").method == "constant"
+    more = estimate(trials_of([(15 + i % 3, 10) for i in range(30)], "word_error_rate"), "word_error_rate")
+    assert more is not None and more.mean == 1.6 and 1.5 < more.low < 1.6 < more.high < 1.7
+    assert estimate(trials_of([(0, 10)] * 30, "word_error_rate"), "word_error_rate").method == "upper limit"
+
+
+@pytest.mark.parametrize(("filled", "method", "high"), [(0, "constant", 0.0), (3, "upper limit", 0.1), (None, "upper limit", 0.1)])
+def test_what_cannot_happen_has_no_limit(filled: int | None, method: str, high: float):
+    """Catches 'below 0.1' said of a decoder that restores nothing, and certainty for one that tried and failed."""
+    chances = {} if filled is None else {"concealed_fraction": (float(filled), 5.0)}
+    trials = [Trial("t", i, 0, {"recovered_fraction": (0.0, 5.0)} | chances, {}, {}) for i in range(30)]
+    assert estimate(trials, "recovered_fraction") == Estimate(0.0, 0.0, high, 30, method)
+
+
+PSNR = "psnr_of_mean_mse_db"
+
+
+def squared_errors(key: Key, num_items: int = 40) -> np.ndarray:
+    return as_pairs(650.25 * -np.log(key.uniform(num_items)), 10)  # mean 65.025: 30 dB
+
+
+def test_a_transformed_metric_is_that_of_the_ratio_with_its_ends_in_order():
+    """Catches the mean of decibels, and an interval upside down because more error is less PSNR."""
+    pairs = squared_errors(Key(8))
+    one = estimate(trials_of(pairs, PSNR), PSNR)
+    raw = statistics._resampled(pairs, PSNR)
+    assert one is not None and one == raw and one.low < one.mean < one.high
+    assert one.mean == pytest.approx(10 * np.log10(255**2 / (pairs[:, 0].sum() / pairs[:, 1].sum())))
+    plain = estimate(trials_of(pairs, "bits_per_token"), "bits_per_token")
+    assert one.high - one.low == pytest.approx(10 * np.log10(plain.high / plain.low), rel=0.2)
+
+
+def test_intervals_of_transformed_metrics_hold_the_truth():
+    """Catches a transform that the resamples miss; 40 exponential errors of mean 65.025, so 30 dB."""
+    held = coverage(lambda i: covers(estimate(trials_of(squared_errors(Key(9).child(i)), PSNR), PSNR), 30.0))
+    assert 0.9 < held < 0.985
+
+
+def test_paired_differences_of_transformed_metrics_are_differences_of_decibels():
+    """Catches the PSNR of a difference of errors: half the error everywhere is 3.01 dB more, and certain."""
+    pairs = squared_errors(Key(10))
+    half = pairs * np.array([0.5, 1.0])
+    one = paired_difference(trials_of(half, PSNR), trials_of(pairs, PSNR), PSNR)
+    assert one is not None and (one.low, one.mean, one.high) == pytest.approx([10 * np.log10(2)] * 3)
+    noisy = paired_difference(trials_of(squared_errors(Key(11)), PSNR), trials_of(pairs, PSNR), PSNR)
+    assert noisy is not None and noisy.low < noisy.mean < noisy.high and noisy.high - noisy.low > 1
+
+
+def test_pictures_without_an_error_stand_at_the_cap_with_a_warning():
+    """Catches an infinite PSNR, and 'no error in 30 pictures' that looks like certainty."""
+    exact = estimate(trials_of([(0, 10)] * 30, PSNR), PSNR)
+    assert exact is not None and (exact.low, exact.mean, exact.high) == (60, 60, 60) and "only 0 of 30 items" in exact.note
+    rare = estimate(trials_of([(6502.5 * (i < 2), 10) for i in range(30)], PSNR), PSNR)
+    assert rare is not None and "events in only 2 of 30 items" in rare.note
+
+
+def test_similarity_is_no_count():
+    """Catches a limit 1 - 3/n for SSIM: it is no share, and may be negative."""
+    assert estimate(trials_of([(1, 1)] * 30, "ssim"), "ssim") == Estimate(1.0, 1.0, 1.0, 30, "constant")
+    half = estimate(trials_of([((-1) ** i, 1) for i in range(30)], "ssim"), "ssim")
+    assert half is not None and half.method == "bootstrap" and half.low < 0 < half.high
+
+
 def test_the_same_trials_give_the_same_interval_in_any_order():
     """Catches draws that depend on the order of rows or on earlier calls."""
     trials = trials_of(as_pairs(token_errors(Key(4), 30)))
