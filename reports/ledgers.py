@@ -28,7 +28,7 @@ class LedgerTable:
 
 
 def ledger_table(summary: Summary) -> LedgerTable:
-    """Means an item over all sweep points. Bits share the uses that are no pilots, prefix or filling in proportion to their number."""
+    """Means an item over all sweep points. Bits share, in proportion to their number, the uses that no pilots, prefix or filling take."""
     by_arm = {arm: [row.ledger for row in summary.of(arm) if row.ledger] for arm in summary.arms}
     means = {arm: _mean(ledgers) for arm, ledgers in by_arm.items() if ledgers}
     kinds = [kind for kind in (*_KINDS, *_SIGNALS) if any(ledger.get(kind) for ledger in means.values())]
