@@ -69,6 +69,7 @@ class Flat(Propagation):
     def __post_init__(self) -> None:
         require(self.law in FLAT_LAWS, f"fading must be one of {', '.join(FLAT_LAWS)}, got {self.law!r}")
         require(self.block_symbols >= 1, f"fading_block_symbols must be >= 1, got {self.block_symbols}: use 1 for fast fading")
+        require(abs(self.rician_k_db) <= 300, f"rician_k_db must lie in [-300, 300], got {self.rician_k_db:g}: it is in dB")
 
     def charges(self, num_symbols: int) -> Ledger:
         return Ledger(channel_uses=num_symbols, energy=float(num_symbols))

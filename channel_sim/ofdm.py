@@ -78,8 +78,8 @@ class Ofdm(Propagation):
         needed = ceil(longest / sample_ns * (1 - 1e-12))
         require(self.cyclic_prefix_samples >= needed,
                 f"cyclic_prefix_samples must be >= {needed}, got {self.cyclic_prefix_samples}: {prefix:.4g} ns are less than the "
-                f"longest delay of {self.multipath.model}, {longest:.4g} ns, and OFDM symbols would interfere; or lower delay_spread_ns, "
-                f"which is {self.multipath.delay_spread_ns:g}")
+                f"longest delay of {self.multipath.model}, {longest:.4g} ns, and OFDM symbols would interfere; or lower "
+                f"delay_spread_ns, which is {self.multipath.delay_spread_ns:g}")
 
     @property
     def pilot_symbols(self) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from reports.summary import Summary
 
 _KINDS = {"coded_bits": "payload", "header_bits": "headers", "preamble_bits": "preamble", "crc_bits": "CRC",
           "parity_bits": "parity", "padding_bits": "padding", "side_bits": "side information"}
-_SIGNALS = {"pilot_uses": "pilots", "cyclic_prefix_uses": "cyclic prefix", "filling_uses": "filling of the last slot"}
+_SIGNALS = {"pilot_uses": "pilots", "cyclic_prefix_uses": "cyclic prefix", "filling_uses": "slot filling"}
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class LedgerTable:
 
 
 def ledger_table(summary: Summary) -> LedgerTable:
-    """Means an item over all sweep points. Bits share, in proportion to their number, the uses that no pilots, prefix or filling take."""
+    """Means an item over all sweep points. Bits share the uses of no other signal in proportion to their number."""
     by_arm = {arm: [row.ledger for row in summary.of(arm) if row.ledger] for arm in summary.arms}
     means = {arm: _mean(ledgers) for arm, ledgers in by_arm.items() if ledgers}
     kinds = [kind for kind in (*_KINDS, *_SIGNALS) if any(ledger.get(kind) for ledger in means.values())]
