@@ -12,6 +12,7 @@ from scipy.special import entr, expn
 
 from channel_sim.checks import require
 from channel_sim.theory.domains import amplitude_levels, linear, require_probability
+from channel_sim.theory.quadrature import gaussian
 
 _LOWEST_DB, _HIGHEST_DB = -60.0, 100.0
 
@@ -82,7 +83,7 @@ def bi_awgn_moments(esno_db: float) -> tuple[float, float]:
     # the density of information is 1 - log2(1 + exp(-L)) with an LLR L ~ N(m, 2m), m = 4 Es/N0, of the bit that was sent;
     # equal steps integrate a Gaussian to machine precision
     mean = 4 * linear(esno_db)
-    unit, weight = _gaussian(4001)
+    unit, weight = gaussian(4001)
     density = 1 - np.logaddexp(0, -(mean + np.sqrt(2 * mean) * unit)) / np.log(2)
     capacity = float(weight @ density)
     return capacity, float(weight @ (density - capacity) ** 2)
@@ -137,12 +138,6 @@ def crossing_db(surplus: Callable[[float], float]) -> float:
     return float(brentq(surplus, _LOWEST_DB, _HIGHEST_DB, xtol=1e-10))
 
 
-def _gaussian(points: int) -> tuple[np.ndarray, np.ndarray]:
-    unit = np.linspace(-10, 10, points)
-    weight = np.exp(-unit**2 / 2)
-    return unit, weight / weight.sum()
-
-
 def _amplitudes(order: int, esno_db: float, constellation: str) -> tuple[np.ndarray, float, int]:
     """(amplitudes of mean square 1, signal-to-noise ratio of one dimension, dimensions that carry an amplitude)."""
     require(constellation in ("qam", "pam"), f'constellation must be "qam" or "pam", got {constellation!r}')
@@ -156,7 +151,7 @@ def _amplitudes(order: int, esno_db: float, constellation: str) -> tuple[np.ndar
 
 def _amplitude_information(amplitudes: np.ndarray, ratio: float, bit: np.ndarray | None) -> float:
     """I(amplitude; y) in bits, or I(bit; y) where `bit` [levels] says the bit of each amplitude; y = sqrt(ratio) a + N(0, 1)."""
-    unit, weight = _gaussian(2001)
+    unit, weight = gaussian(2001)
     doubt = 0.0
     for sent, amplitude in enumerate(amplitudes):
         apart = np.sqrt(ratio) * (amplitude - amplitudes[:, None]) + unit  # [levels, points]

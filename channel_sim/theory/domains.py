@@ -20,11 +20,6 @@ def require_at_least(name: str, least: float, value: float) -> None:
     require(value >= least, f"{name} must be >= {least:g}, got {value}")
 
 
-def require_positive(name: str, value: float) -> None:
-    """Refuse zero, what lies below and what is not a number."""
-    require(value > 0, f"{name} must be > 0, got {value}")
-
-
 def require_code(n: int, k: int) -> None:
     """Refuse a code of no message, or of one longer than its words."""
     require(1 <= k <= n, f"k must lie in 1 to n={n}, got {k}")

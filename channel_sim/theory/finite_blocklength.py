@@ -7,7 +7,7 @@ from scipy.special import gammaln, ndtri
 
 from channel_sim.checks import require
 from channel_sim.theory.capacity import bi_awgn_moments, crossing_db
-from channel_sim.theory.domains import require_at_least, require_code, require_positive, require_probability
+from channel_sim.theory.domains import require_at_least, require_code, require_probability
 from channel_sim.theory.modulation import q_function
 
 
@@ -144,8 +144,7 @@ def _bsc_spheres(num_uses: int, num_bits: int, flip_probability: float) -> tuple
 def _bec_erasures(num_uses: int, num_bits: int, erasure_probability: float) -> tuple[np.ndarray, np.ndarray]:
     """0..n, and the probability of so many erasures."""
     require_code(num_uses, num_bits)
-    require_positive("1 - erasure_probability", 1 - erasure_probability)
-    require_positive("erasure_probability", erasure_probability)
+    require(0 < erasure_probability < 1, f"erasure_probability must lie in (0, 1), got {erasure_probability}")
     erasures = np.arange(num_uses + 1)
     logs = erasures * np.log(erasure_probability) + (num_uses - erasures) * np.log1p(-erasure_probability)
     return erasures, np.exp(_log_binomials(num_uses) + logs)

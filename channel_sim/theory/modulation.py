@@ -9,6 +9,7 @@ from scipy.special import ndtr
 
 from channel_sim.checks import require
 from channel_sim.theory.domains import amplitude_levels, linear
+from channel_sim.theory.quadrature import legendre
 
 Fading = Literal["awgn", "rayleigh", "rician"]
 _ANGLES = 4096
@@ -94,9 +95,8 @@ def _mean_tail_squared(snr: float, fading: str, ratio: float) -> float:
     """E[Q²(sqrt(2 g snr))] over the power g of the fade."""
     if fading == "awgn":
         return q_function(np.sqrt(2 * snr)) ** 2
-    node, weight = np.polynomial.legendre.leggauss(256)
-    angle = (node + 1) * np.pi / 8
-    return float(weight @ _rician_transform(snr / np.sin(angle) ** 2, ratio) / 8)
+    share, weight = legendre(128)
+    return float(weight @ _rician_transform(snr / np.sin(share * np.pi / 4) ** 2, ratio) / 4)
 
 
 def _rician_transform(at: np.ndarray, ratio: float) -> np.ndarray:

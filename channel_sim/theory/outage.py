@@ -9,6 +9,7 @@ from scipy.stats import ncx2
 
 from channel_sim.checks import require
 from channel_sim.theory.domains import linear, require_at_least
+from channel_sim.theory.quadrature import legendre
 
 _NODES = 128
 
@@ -17,7 +18,8 @@ def outage_probability(rate: float, snr_db: float, num_blocks: int = 1) -> float
     """P(mean over the blocks of log2(1 + |h_b|² snr) < rate), Rayleigh; `rate` in bits per complex use, snr = mean Es/N0.
 
     One code word spans `num_blocks` independently faded blocks of equal length. One block is the closed form
-    1 - exp(-(2^rate - 1) / snr); more are a convolution of log2(1 + |h|² snr) with itself, integrated to a relative error below 1e-6.
+    1 - exp(-(2^rate - 1) / snr); more are a convolution of the law of log2(1 + |h|² snr) with itself, integrated to a relative
+    error below 1e-6.
 
     Source: L. Ozarow, S. Shamai, A. Wyner, "Information theoretic considerations for cellular mobile radio", IEEE Trans. Veh.
     Technol. 43 (1994); several blocks: R. Knopp, P. A. Humblet, "On coding for block fading channels", IEEE Trans. Inf. Theory
@@ -105,12 +107,12 @@ def _accumulated(needed_nats: float, snr: float, num_blocks: int) -> float:
     """P(Σ ln(1 + g_b snr) < needed_nats) for independent exponential g_b of mean 1."""
     if needed_nats == 0:
         return 0.0
-    unit, weight = np.polynomial.legendre.leggauss(_NODES)
+    share, weight = legendre(_NODES)
     places = np.polynomial.chebyshev.chebpts1(_NODES)[::-1]
     nats = (places + 1) / 2 * needed_nats
     reach = np.minimum(nats, np.log1p(50 * snr))[:, None]  # beyond, a block's density is below e^-50
-    step = reach * (unit + 1) / 2  # [nodes, steps]: nats of one block
-    density = np.exp(step - np.expm1(step) / snr) / snr * weight * reach / 2
+    step = reach * share  # [nodes, steps]: nats of one block
+    density = np.exp(step - np.expm1(step) / snr) / snr * weight * reach
     rest = nats[:, None] - step
     outage = -np.expm1(-np.expm1(nats) / snr)
     for blocks in range(1, num_blocks):
