@@ -8,11 +8,12 @@ import sys
 import tomllib
 from collections.abc import Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from channel_sim.checks import RequestError
-from scenarios import catalogue
+from scenarios import catalogue, compress
 from scenarios.arguments import count, seconds
 from scenarios.scenario import shipped
 from scenarios.train import add_trainers
@@ -174,6 +175,7 @@ def _parser() -> argparse.ArgumentParser:
     train = commands.add_parser("train", help="train a model on your own data", description="train a model on your own data")
     add_trainers(train.add_subparsers(required=True, metavar="MODEL"))
 
+    compress.add_commands(partial(_command, commands))
     _command(commands, "doctor", _doctor, "check this installation")
     return parser
 

@@ -16,7 +16,7 @@ from typing import Any
 import constriction
 import numpy as np
 
-from sources.models.model import CausalModel
+from sources.models.model import CausalModel, FiniteContextModel
 
 PRECISION_BITS = 24
 _BLOCK_ENTRIES, _SHORTEST_BLOCK = 1 << 16, 16
@@ -104,6 +104,32 @@ def encode_run(run: Run, most_bits: int | None) -> tuple[np.ndarray, int, float]
         if not whole:
             break
     return seal(encoder), count, ideal_bits
+
+
+def encode_lanes(model: CausalModel, messages: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """A stream for each of the messages int32 [n], coded whole and alone."""
+    if isinstance(model, FiniteContextModel):
+        return [encode_run(Run(model, message), None)[0] for message in messages]
+    streams: dict[int, np.ndarray] = {}
+    waiting = sorted(range(len(messages)), key=lambda which: messages[which].size)
+    for first in range(0, len(waiting), _LANES):
+        together = waiting[first:first + _LANES]
+        streams |= zip(together, _encode_together(model, [messages[which] for which in together]), strict=True)
+    return [streams[which] for which in range(len(messages))]
+
+
+def _encode_together(model: CausalModel, messages: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Step by step: where a model goes from state to state, lanes are what can be done at once."""
+    encoders, state = [_queue.RangeEncoder() for _ in messages], model.start(len(messages))
+    longest = max(message.size for message in messages)
+    ahead = np.stack([np.pad(message.astype(np.int32), (0, longest - message.size)) for message in messages])  # [lanes, longest]
+    for position in range(longest):
+        weights = coding_weights(model.frequencies(state), model.frequency_bits)
+        for lane, message in enumerate(messages):
+            if position < message.size:
+                encoders[lane].encode(ahead[lane, position:position + 1], _TABLE, weights[lane:lane + 1])
+        state = model.advance(state, ahead[:, position])
+    return [seal(encoder) for encoder in encoders]
 
 
 def settled_counts(run: Run, stream: np.ndarray, ends: Sequence[int]) -> list[int]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from channel_sim.stages import Component
+from channel_sim.checks import require
+from channel_sim.stages import Component, Tokenizer
+from sources.tokenizers import BytesTokenizer
 
 State = Any
 
@@ -45,6 +49,17 @@ class CausalModel(Component, ABC):
     def log_probabilities(self, state: State) -> np.ndarray:
         """float64 [lanes, vocab_size]: natural logarithms, for inference; by default those of the coding table."""
         return np.log(self.frequencies(state)) - self.frequency_bits * np.log(2.0)
+
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer whose tokens it predicts."""
+        require(self.vocab_size == 256, f"model must predict bytes, or tokens of bytes, got one of {self.vocab_size} symbols")
+        return BytesTokenizer()
+
+    def coding_digest(self) -> bytes:
+        """SHA-256 of all that the coding tables depend on; where the weights lie is no part of it."""
+        fields = {name: repr(getattr(self, name)) for name in type(self).model_fields if name not in self.digests()}
+        described = [type(self).__qualname__, self.revision, fields, self.digests()]
+        return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).digest()
 
     def tables(self, state: State, values: np.ndarray) -> tuple[np.ndarray, State]:
         """(frequencies int64 [n, vocab_size] of each of `values` given what came before it, state after them); one lane."""
