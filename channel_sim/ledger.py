@@ -13,6 +13,7 @@ class Ledger:
     token_bits:     tokens at their fixed length
     coded_bits:     payload bits of the coder's packets; ideal_bits is -log2 P under the tables that coded them, beside it
     parity_bits:    whole parity packets less their headers and CRCs; padding_bits: what equal packet sizes cost
+    repeated_bits:  payload bits of packets that were sent before: copies and retransmissions
     filling_uses:   what an OFDM slot sends where data ends before it does
     channel_uses:   complex symbols, or bits on packet-level channels; energy is Σ Es over them, with Es = 1
     """
@@ -25,6 +26,7 @@ class Ledger:
     header_bits: int = 0
     crc_bits: int = 0
     parity_bits: int = 0
+    repeated_bits: int = 0
     padding_bits: int = 0
     side_bits: int = 0
     pilot_uses: int = 0

@@ -75,6 +75,7 @@ CATALOGUE: dict[str, Metric] = {
     "packet_loss_rate": Metric("1", "neither", "packets that the channel lost, of all that were sent, parity included"),
     "packet_error_rate": Metric("1", "lower", "packets lost or with a wrong bit after FEC, of all that were sent"),
     "residual_packet_loss_rate": Metric("1", "lower", "the coder's packets still missing after protection"),
+    "delay_packets": Metric("packet", "lower", "packet times that a delivered packet was late, beside sending in order and alone"),
     "undetected_error_rate": Metric("1", "lower", "packets trusted though their bits are wrong, of all delivered"),
     "desync_rate": Metric("1", "lower", "packets that decoded to wrong tokens taken as known, of all packets"),
     "bit_error_rate": Metric("1", "lower", "payload bits wrong in hard decision, of all that were decided"),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from reports.summary import Summary
 
 _KINDS = {"coded_bits": "payload", "header_bits": "headers", "preamble_bits": "preamble", "crc_bits": "CRC",
-          "parity_bits": "parity", "padding_bits": "padding", "side_bits": "side information"}
+          "parity_bits": "parity", "repeated_bits": "repeated", "padding_bits": "padding", "side_bits": "side information"}
 _SIGNALS = {"pilot_uses": "pilots", "cyclic_prefix_uses": "cyclic prefix", "filling_uses": "slot filling"}
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from channel_sim import bits, link, loss_trace, losses, protection
+from channel_sim import arq, bits, link, loss_trace, losses, parity, protection
 from channel_sim.checks import RequestError
 from channel_sim.stages import Component
 from channel_sim.trial import Receiver
@@ -42,7 +42,9 @@ CATALOGUE: Mapping[str, Mapping[str, type[Component]]] = MappingProxyType({
     },
     "protections": {
         "none": protection.NoProtection,
-        "reed_solomon": protection.ReedSolomon,
+        "reed_solomon": parity.ReedSolomon,
+        "repeat": protection.Repeat,
+        "arq": arq.Arq,
     },
     "channels": {
         "ideal": losses.Ideal,

@@ -3,11 +3,14 @@
 import numpy as np
 import pytest
 
+from channel_sim.arq import Arq
 from channel_sim.bits import BinaryErasure, BinarySymmetric
 from channel_sim.checks import RequestError
+from channel_sim.interleaving import air_order
 from channel_sim.keys import Key
 from channel_sim.losses import GilbertElliott, Ideal, PacketLoss, PacketLossChannel
-from channel_sim.protection import NoProtection, ReedSolomon
+from channel_sim.parity import ReedSolomon
+from channel_sim.protection import NoProtection, Repeat
 from channel_sim.types import Packets, Tokens
 from sources.coder import FixedLength
 from tests.laws import assert_rate
