@@ -67,14 +67,16 @@ class ReedSolomon(Interleaved):
     def send(self, packets: Sequence[Packets], channel: Channel, keys: Sequence[Key]) -> list[Delivery]:
         self.check(channel)
         coded = [_encode(one, self._blocks(one, channel), self.interleave_depth) for one in packets]
-        observations = channel.transmit([on_air(one.sent, one.air) for one in coded], keys)
+        in_order = self.interleave_depth == 1
+        observations = channel.transmit([one.sent if in_order else on_air(one.sent, one.air) for one in coded], keys)
         return [self._deliver(one, observation, channel) for one, observation in zip(coded, observations, strict=True)]
 
     def _deliver(self, coded: _Coded, observation: Observation, channel: Channel) -> Delivery:
         detection = channel.detect(observation)
         received = channel.deliver(observation, detection)
         places = inverse(coded.air)
-        reception, known_at = _decode(coded, picked(coded.sent, received, places), places)
+        rows = received if self.interleave_depth == 1 else picked(coded.sent, received, places)
+        reception, known_at = _decode(coded, rows, places)
         counts = (channel_counts(observation, detection, received) | residual_counts(coded.packets, reception)
                   | delay_counts(np.where(reception.lost, -1, known_at)))
         return Delivery(reception, self._ledger(coded, observation.ledger, channel), counts,

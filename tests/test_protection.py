@@ -224,3 +224,160 @@ def test_impossible_codes_are_refused():
         ReedSolomon(n=10, k=12)
     with pytest.raises(ValueError, match="less than or equal to 255"):
         ReedSolomon(n=256, k=16)
+
+
+def chain_of(loss_rate: float, mean_burst: float) -> np.ndarray:
+    """Gilbert's chain [from, to] over (arrives, lost)."""
+    to_lost, to_arrive = loss_rate / (1 - loss_rate) / mean_burst, 1 / mean_burst
+    return np.array([[1 - to_lost, to_lost], [to_arrive, 1 - to_arrive]])
+
+
+@pytest.mark.parametrize("copies, depth", [(2, 1), (2, 5), (3, 1), (3, 4)])
+def test_copies_leave_what_the_chain_says(copies, depth):
+    """Catches copies that are not `depth` places apart, and a receiver that needs all of them: exactly, from the chain."""
+    protection, packets = Repeat(copies=copies, interleave_depth=depth), packets_of([8] * 20)
+    bursts, single = GilbertElliott(loss_rate=0.3, mean_burst_packets=4.0), PacketLoss(loss_rate=0.3)
+    keys = [Key(7).child(trial) for trial in range(2_000)]
+    step = np.linalg.matrix_power(chain_of(0.3, 4.0), depth)
+    for channel, expected in ((bursts, 0.3 * step[1, 1] ** (copies - 1)), (single, 0.3**copies)):
+        missing = sum(int(one.reception.lost[7]) for one in protection.send([packets] * len(keys), channel, keys))
+        assert_rate(missing, len(keys), expected)
+
+
+def test_copies_are_sent_as_the_docstring_draws_them():
+    """Catches another order on the air."""
+    assert (air_order([2] * 4, 1) // 2).tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert (air_order([2] * 4, 2) // 2).tolist() == [0, 1, 0, 1, 2, 3, 2, 3]
+    assert (air_order([2] * 4, 4) // 2).tolist() == [0, 1, 2, 3, 0, 1, 2, 3]
+    assert (air_order([2] * 3, 9) // 2).tolist() == [0, 1, 2, 0, 1, 2]
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 5, 8, 50])
+@pytest.mark.parametrize("sizes", [[], [3], [4] * 7, [20, 20, 19, 19, 19], [2] * 16, [5, 4]])
+def test_rows_of_a_block_lie_depth_places_apart(sizes, depth):
+    """Catches a row that is sent twice or never, and neighbours that stay neighbours where there are blocks enough."""
+    order = air_order(sizes, depth)
+    assert sorted(order.tolist()) == list(range(sum(sizes)))
+    places, first = np.argsort(order), 0
+    apart = min(depth, len(sizes))
+    for size in sizes:
+        gaps = np.diff(places[first:first + size])
+        assert np.all(gaps >= apart - (max(sizes) - min(sizes)) * apart)
+        if len(set(sizes)) == 1 and size > 1:
+            assert gaps.min() >= apart
+        first += size
+
+
+@pytest.mark.parametrize("protection", [NoProtection(interleave_depth=4), ReedSolomon(n=10, k=8, interleave_depth=3),
+                                        Repeat(copies=2, interleave_depth=3), Arq(max_transmissions=3)], ids=repr)
+@pytest.mark.parametrize("header_bits", [0, 32])
+def test_what_arrives_by_another_order_is_what_was_sent(protection, header_bits):
+    """Catches packets that come back at another one's place, and lost ones that leak."""
+    packets = coded_text(333, header_bits=header_bits)
+    for trial in range(20):
+        for channel in (GilbertElliott(loss_rate=0.3), BinarySymmetric(flip_probability=0.002, crc="crc24a")):
+            reception = send(protection, packets, channel, Key(8).child(trial)).reception
+            assert_delivered(packets, reception, reception.crc_ok)
+            assert not reception.llr[reception.lost].any() and np.all(reception.header[reception.lost] == -1)
+    assert_delivered(packets, send(protection, packets, Ideal()).reception, slice(None))
+
+
+def test_interleaving_turns_one_burst_into_single_losses():
+    """Catches a depth that changes nothing: a burst of 6 on the air takes 2 of each of 3 blocks, which parity replaces."""
+    packets, burst = coded_text(240), LosesRows(rows=tuple(range(6, 12)))
+    assert send(ReedSolomon(n=10, k=8), packets, burst).reception.lost.any()
+    assert not send(ReedSolomon(n=10, k=8, interleave_depth=3), packets, burst).reception.lost.any()
+    lost = send(NoProtection(interleave_depth=4), packets_of([8] * 16), LosesRows(rows=(4, 5, 6, 7))).reception.lost
+    assert np.flatnonzero(lost).tolist() == [1, 5, 9, 13]
+
+
+def test_interleaved_parity_leaves_what_the_chain_says():
+    """Catches a wrong distance on the air: packet 0 of a (4, 3) block is missing with the chain's steps of 5 places."""
+    keys, packets = [Key(9).child(trial) for trial in range(2_500)], packets_of([8] * 15)
+    step = np.linalg.matrix_power(chain_of(0.2, 3.0), 5)
+    missing = 0.0
+    for pattern in range(16):  # of the block's four rows, the first of them lost and any other too
+        lost = [pattern >> row & 1 for row in range(4)]
+        if lost[0] and sum(lost) > 1:
+            missing += 0.2 * np.prod([step[a, b] for a, b in zip(lost, lost[1:], strict=False)])
+    deliveries = ReedSolomon(n=4, k=3, interleave_depth=5).send(
+        [packets] * len(keys), GilbertElliott(loss_rate=0.2, mean_burst_packets=3.0), keys)
+    assert_rate(sum(int(one.reception.lost[0]) for one in deliveries), len(keys), missing)
+
+
+@pytest.mark.parametrize("feedback_loss", [0.0, 0.25])
+@pytest.mark.parametrize("channel", [PacketLoss(loss_rate=0.3), BinarySymmetric(flip_probability=0.0105, crc="crc16")], ids=repr)
+def test_retransmission_follows_the_closed_form(channel, feedback_loss):
+    """Catches a round too many or too few and lost feedback that costs nothing: p^m missing, (1 - c^m) / (1 - c) sent."""
+    loss = 0.3 if isinstance(channel, PacketLoss) else 1 - (1 - 0.0105) ** 32  # 16 bits of payload and the CRC
+    keys, packets, rounds = [Key(10).child(trial) for trial in range(2_000)], packets_of([16] * 3), 3
+    deliveries = Arq(max_transmissions=rounds, feedback_loss_rate=feedback_loss).send([packets] * len(keys), channel, keys)
+    assert_rate(sum(int(one.reception.lost[1]) for one in deliveries), len(keys), loss**rounds)
+    again = 1 - (1 - loss) * (1 - feedback_loss)
+    # every round's packets are a binomial share of the round before
+    sent = np.array([one.ledger.transmissions for one in deliveries])
+    expected = 3 * (1 - again**rounds) / (1 - again)
+    assert abs(sent.mean() - expected) < 5 * sent.std() / np.sqrt(sent.size)
+    assert abs(sent.mean() - 3 * (1 - loss**rounds) / (1 - loss)) > 10 * sent.std() / np.sqrt(sent.size) or not feedback_loss
+
+
+def test_everything_that_is_sent_again_is_charged():
+    """Catches retransmissions, copies or their headers and CRCs for nothing."""
+    packets = coded_text(157)  # 16 packets, the last of 7 bytes
+    for delivery, again in ((send(Arq(max_transmissions=2), packets, LosesRows(rows=(0, 3, 15), crc="crc16")), 3),
+                            (send(Repeat(copies=3), packets, PacketLoss(crc="crc16")), 32)):
+        ledger = delivery.ledger
+        assert (ledger.coded_bits, ledger.parity_bits) == (157 * 8, 0)
+        assert ledger.repeated_bits == (2 * 80 + 56 if again == 3 else 2 * 157 * 8)
+        assert (ledger.transmissions, ledger.header_bits, ledger.crc_bits) == (16 + again, (16 + again) * 32, (16 + again) * 16)
+        assert ledger.channel_uses == ledger.energy == (
+            ledger.coded_bits + ledger.repeated_bits + ledger.header_bits + ledger.crc_bits)
+
+
+def test_no_packet_is_sent_past_its_deadline():
+    """Catches a deadline counted in rounds: packet 1 is missed at place 1 and would be sent again at place 8, packet 6 at 9."""
+    packets, lossy = packets_of([8] * 8), LosesRows(rows=(1, 6))
+    for deadline, missing in ((7, []), (6, [1]), (1, [1, 6]), (2, [1]), (None, [])):
+        delivery = send(Arq(max_transmissions=2, deadline=deadline), packets, lossy)
+        assert np.flatnonzero(delivery.reception.lost).tolist() == missing, deadline
+        assert delivery.ledger.transmissions == 10 - len(missing)
+
+
+def test_a_burst_goes_on_into_the_next_round():
+    """Catches losses that begin anew with every round: four packets, of which the first lies as far from its second
+    transmission as losses say."""
+    keys, packets = [Key(11).child(trial) for trial in range(3_000)], packets_of([8])
+    deliveries = Arq(max_transmissions=2).send([packets] * len(keys), GilbertElliott(loss_rate=0.3, mean_burst_packets=4.0), keys)
+    assert_rate(sum(int(one.reception.lost[0]) for one in deliveries), len(keys), 0.3 * 0.75)
+
+
+def test_what_is_late_is_counted_in_packet_times():
+    """Catches a delay that is not that of the packet which completes the picture."""
+    packets = packets_of([8] * 4)
+    cases = [(NoProtection(), (), (0, 4)), (NoProtection(), (1,), (0, 3)),
+             (NoProtection(interleave_depth=2), (), (0 + 1 - 1 + 0, 4)),  # 0 2 1 3: one packet a place later, one earlier
+             (Repeat(copies=2), (), (0 + 1 + 2 + 3, 4)), (Repeat(copies=2), (0,), (1 + 1 + 2 + 3, 4)),
+             (ReedSolomon(n=6, k=4), (1,), (4 - 1, 4)),  # the fourth packet to arrive is at place 4
+             (Arq(max_transmissions=2), (1, 2), (4 - 1 + 5 - 2, 4))]
+    for protection, lost, delay in cases:
+        assert send(protection, packets, LosesRows(rows=lost)).counts["delay_packets"] == delay, (protection, lost)
+
+
+@pytest.mark.parametrize("protection", [NoProtection(interleave_depth=3), ReedSolomon(interleave_depth=2), Repeat(copies=3),
+                                        Arq(feedback_loss_rate=0.2, deadline=40)], ids=repr)
+@pytest.mark.parametrize("channel", [GilbertElliott(loss_rate=0.3), GilbertElliott(loss_rate=0.3, slot_bits=30),
+                                     BinarySymmetric(flip_probability=0.002, crc="crc16")], ids=repr)
+def test_a_protected_item_does_not_depend_on_its_neighbours(protection, channel):
+    """Catches a round that items share, and an item of no packets."""
+    items, keys = [coded_text(count) for count in (0, 33, 160, 500)], [Key(12).child(item) for item in range(4)]
+    for one, packets, key in zip(protection.send(items, channel, keys), items, keys, strict=True):
+        alone = protection.send([packets], channel, [key])[0]
+        assert np.array_equal(one.reception.llr, alone.reception.llr) and one.ledger == alone.ledger
+        assert one.counts == alone.counts and one.card == alone.card
+
+
+def test_copies_and_retransmission_refuse_doubtful_packets():
+    """Catches a receiver that takes a wrong packet for a right one."""
+    for protection in (Repeat(), Arq()):
+        with pytest.raises(RequestError, match="BinarySymmetric delivers doubtful ones; give it a CRC"):
+            protection.check(BinarySymmetric())
