@@ -72,7 +72,7 @@ def _uncoded_link(chain: Chain) -> Iterator[Value]:
         "awgn": "awgn", "rayleigh_block": "rayleigh", "rayleigh": "rayleigh", "rician_block": "rician"}
     if channel.fading not in laws:
         return
-    line_of_sight = getattr(channel, "rician_k_db", None) if laws[channel.fading] == "rician" else None
+    line_of_sight = channel.rician_k_db if laws[channel.fading] == "rician" else None
     error = theory.qam_bit_error_probability(2**channel.bits_per_symbol, channel.resolved_ebno_db, laws[channel.fading],
                                              line_of_sight)
     yield "uncoded, closed form", "bit_error_rate", error, "exact bit error probability of Gray-labelled QAM"

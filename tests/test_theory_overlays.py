@@ -29,7 +29,8 @@ CASES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("(20, 15) MDS, 4 apart, exact", GILBERT, {"name": "reed_solomon", "n": 20, "k": 15, "interleave_depth": 4}),
     ("(20, 15) MDS, 8 apart, exact", GILBERT, {"name": "reed_solomon", "n": 20, "k": 15, "interleave_depth": 100}),
     ("(16, 12) MDS, exact", {"name": "three_state", "pattern": "EP4"}, {"name": "reed_solomon", "n": 16, "k": 12}),
-    ("2 copies, exact", {**GILBERT, "mean_burst_packets": 2.0, "loss_in_good": 0.02, "loss_in_bad": 0.9}, {"name": "repeat", "copies": 2}),
+    ("2 copies, exact", {**GILBERT, "mean_burst_packets": 2.0, "loss_in_good": 0.02, "loss_in_bad": 0.9},
+     {"name": "repeat", "copies": 2}),
     ("2 copies, 10 apart, exact", GILBERT, {"name": "repeat", "copies": 2, "interleave_depth": 10}),
     ("2 copies, exact", {"name": "packet_loss", "loss_rate": 0.2}, {"name": "repeat", "copies": 2, "interleave_depth": 7}),
     ("ARQ of 2 transmissions, exact", {"name": "packet_loss", "loss_rate": 0.2},
@@ -51,7 +52,7 @@ def test_what_is_drawn_behind_a_protection_is_what_is_measured(label, channel, p
 @pytest.mark.parametrize("tables", [
     {"channel": {**GILBERT, "slot_bits": 64}, "protection": {"name": "reed_solomon", "n": 20, "k": 15}},
     {"channel": GILBERT, "protection": {"name": "reed_solomon", "n": 20, "k": 16}},  # 120 packets are no whole blocks
-    {"channel": GILBERT, "protection": {"name": "reed_solomon", "n": 16, "k": 12, "interleave_depth": 3}},  # nor 10 blocks groups of 3
+    {"channel": GILBERT, "protection": {"name": "reed_solomon", "n": 16, "k": 12, "interleave_depth": 3}},  # nor 10 of them 3s
     {"channel": GILBERT, "protection": {"name": "reed_solomon", "n": 20, "k": 15, "target_uses": 2000}},
     {"channel": GILBERT, "protection": {"name": "arq"}},
     {"channel": {"name": "packet_loss"}, "protection": {"name": "arq", "deadline": 30}},
@@ -74,6 +75,8 @@ def test_text_has_its_closed_form_while_all_items_are_of_one_size():
 @pytest.mark.parametrize("fading, expected", [
     ({"fading": "awgn"}, theory.qam_bit_error_probability(16, 8)),
     ({"fading": "rayleigh_block"}, theory.qam_bit_error_probability(16, 8, "rayleigh")),
+    ({"fading": "rayleigh"}, theory.qam_bit_error_probability(16, 8, "rayleigh")),
+    ({"fading": "rician_block", "rician_k_db": 3.0}, theory.qam_bit_error_probability(16, 8, "rician", 3.0)),
 ])
 def test_uncoded_links_have_their_bit_error_rate(fading, expected):
     """Catches Es/N0 on the axis of Eb/N0."""
