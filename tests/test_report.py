@@ -161,8 +161,8 @@ def one_arm(path: Path, metrics: list[dict[str, tuple[float, float]]], points: i
 
 def test_error_rates_above_1_stay_inside_their_axis(tmp_path: Path) -> None:
     """Catches a log axis that ends at 1.3 though words inserted make 2.5 errors a word, and one past 1 for no reason."""
-    store = one_arm(tmp_path / "results.sqlite", [{"word_error_rate": (20.0 + i % 11, 10.0), "token_error_rate": (9.0 + i % 2, 10.0)}
-                                                  for i in range(40)])
+    store = one_arm(tmp_path / "results.sqlite", [
+        {"word_error_rate": (20.0 + i % 11, 10.0), "token_error_rate": (9.0 + i % 2, 10.0)} for i in range(40)])
     summary = summarise(store)
     for metric, least, most in (("word_error_rate", 2.5, 4.0), ("token_error_rate", 0.96, 1.3)):
         one = summary.rows[0].estimate(metric)

@@ -1,0 +1,88 @@
+"""A small lossy chain around every entry of the catalogue, for the laws that all of them keep."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+from channel_sim.keys import Key
+from channel_sim.stages import Component
+from channel_sim.trial import Chain, Delivery, Received, Sent, receive
+from scenarios import catalogue
+from scenarios.scenario import STAGES, load
+
+ENTRIES = [(kind, name) for kind, classes in catalogue.CATALOGUE.items() for name in classes]
+ROOT = Key(11)
+TEXT = {"name": "text", "item_bytes": 96}
+BITS = {"name": "markov", "flip_probability": 0.1, "num_symbols": 96}
+NEEDED: dict[str, dict[str, Any]] = {
+    "bytes_file": {"path": "some.bin"}, "loss_trace": {"path": "trace.txt"}, "receiver": {"abstain_below": 0.5},
+    "coded_link": {"block_bits": 64, "esno_db": 0.0}, "bsc": {"flip_probability": 0.05, "crc": "crc16"},
+}
+"""What an entry must be told, or is told so that it has something to do; a link of any name is told an Es/N0."""
+FOR_SYMBOLS = ("markov", "symbols", "bernoulli")
+
+
+@cache
+def files() -> Path:
+    folder = Path(mkdtemp(prefix="channel-sim-tests-"))
+    (folder / "trace.txt").write_text("0010110001" * 20)
+    (folder / "some.bin").write_bytes(bytes(range(256)) * 40)
+    return folder
+
+
+def tables_with(kind: str, name: str) -> dict[str, Any]:
+    """The scenario of one arm around the component `name`; three in ten packets are lost where it is not itself the channel."""
+    own: dict[str, Any] = {"name": name} | NEEDED.get(name, {})
+    if "path" in own:
+        own["path"] = str(files() / own["path"])
+    if "esno_db" in catalogue.CATALOGUE[kind][name].model_fields:
+        own.setdefault("esno_db", 1.0)
+    tables: dict[str, Any] = {"question": "?", "items": 8, "arm": [{"label": "a"}],
+                              "source": BITS if any(word in name for word in FOR_SYMBOLS) else TEXT,
+                              "channel": {"name": "packet_loss", "loss_rate": 0.3},
+                              "coder": {"name": "fixed_length", "packet_bits": 64, "interleave": True}}
+    if name == "exact_hidden_markov":
+        tables["source"] = {"name": "hidden_markov", "num_symbols": 96}
+    if kind == "models":
+        tables["coder"] = {"name": "entropy", "packet_bits": 128, "model": own if len(own) > 1 else name}
+    else:
+        tables[stage_of(kind)] = own
+    if kind == "receivers":
+        tables["decoder"] = {"name": "most_frequent"}
+    return tables
+
+
+def stage_of(kind: str) -> str:
+    return next(stage for stage, plural in STAGES.items() if plural == kind)
+
+
+def chain_of(tables: dict[str, Any]) -> Chain:
+    return load(tables).tasks[0].chain
+
+
+def chain_with(kind: str, name: str) -> Chain:
+    return chain_of(tables_with(kind, name))
+
+
+def component_of(chain: Chain, kind: str) -> Component:
+    return chain.coder.model if kind == "models" else getattr(chain, stage_of(kind))
+
+
+def deliver(chain: Chain, sent: list[Sent]) -> list[Delivery]:
+    keys = [ROOT.child("item", one.index, "channel", 0) for one in sent]
+    return chain.protection.send([one.packets for one in sent], chain.channel, keys)
+
+
+def hear(chain: Chain, deliveries: list[Delivery], sent: list[Sent]) -> list[Received]:
+    """The receiving half alone: receptions, preambles and receiver keys."""
+    return receive(chain, [one.reception for one in deliveries], [one.preamble for one in sent],
+                   [ROOT.child("item", one.index) for one in sent], 0)
+
+
+def heard(received: list[Received]) -> list[tuple[bytes, ...]]:
+    """All that the receiver makes of each item, as plain comparable values."""
+    return [(one.reconstruction.values.tobytes(), one.reconstruction.origin.tobytes(), one.reconstruction.confidence.tobytes(),
+             one.content if isinstance(one.content, bytes) else one.content.tobytes(), one.missing.tobytes()) for one in received]
