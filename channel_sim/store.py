@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,18 +12,20 @@ from typing import Any
 
 from channel_sim.checks import RequestError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _APPLICATION_ID = 0x63686E73  # "chns": tells our files from any other SQLite file
 _PATIENCE_SECONDS = 60.0  # how long a writer waits for another one
 _ENCODER = json.JSONEncoder(sort_keys=True, allow_nan=False)
+_SHORT = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 _TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE tasks (task_id TEXT PRIMARY KEY, resolved TEXT NOT NULL);
+CREATE TABLE laws (task_id TEXT PRIMARY KEY REFERENCES tasks, law TEXT NOT NULL);
 CREATE TABLE points (arm_index INTEGER, point_index INTEGER, arm TEXT NOT NULL, sweep TEXT NOT NULL,
                      task_id TEXT NOT NULL REFERENCES tasks, PRIMARY KEY (arm_index, point_index));
 CREATE TABLE trials (task_id TEXT NOT NULL REFERENCES tasks, item INTEGER, replicate INTEGER,
                      metrics TEXT NOT NULL, reasons TEXT NOT NULL, ledger TEXT NOT NULL, seconds REAL NOT NULL,
-                     PRIMARY KEY (task_id, item, replicate));
+                     card TEXT NOT NULL, PRIMARY KEY (task_id, item, replicate));
 CREATE TABLE samples (task_id TEXT NOT NULL REFERENCES tasks, item INTEGER, sample TEXT NOT NULL, PRIMARY KEY (task_id, item));
 CREATE TABLE failures (task_id TEXT NOT NULL REFERENCES tasks, item INTEGER, replicate INTEGER, error TEXT NOT NULL,
                        PRIMARY KEY (task_id, item, replicate)) WITHOUT ROWID;
@@ -50,7 +52,10 @@ class StoreConflict(RequestError):
 
 @dataclass(frozen=True)
 class Trial:
-    """The result at one address. metrics: name -> (numerator, denominator); one that is not defined is in `reasons` instead."""
+    """The result at one address. metrics: name -> (numerator, denominator); one that is not defined is in `reasons` instead.
+
+    card: what the channel's losses looked like, as `Card.to_list` writes it; None where no channel was met.
+    """
 
     task_id: str
     item: int
@@ -59,6 +64,7 @@ class Trial:
     reasons: dict[str, str]
     ledger: dict[str, float]
     seconds: float = field(default=0.0, compare=False)
+    card: list[Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -184,6 +190,12 @@ class Store:
             self._connection.executemany("INSERT INTO curves VALUES (?, ?, ?, ?, ?)",
                                          [(c.point_index, c.label, c.metric, c.value, c.source) for c in curves])
 
+    def set_laws(self, laws: Mapping[str, dict[str, Any]]) -> None:
+        """What the channels of tasks on file say of their own losses, as `LossLaw.to_dict` writes it."""
+        with self.transaction():
+            self._connection.executemany("INSERT OR REPLACE INTO laws VALUES (?, ?)",
+                                         [(task_id, _SHORT.encode(law)) for task_id, law in laws.items()])
+
     def add(self, trials: Iterable[Trial], samples: Iterable[tuple[str, int, dict[str, Any]]] = ()) -> None:
         """Commit one block. An address on file with other numbers is a `StoreConflict`; equal numbers are no conflict."""
         with self.transaction():
@@ -243,11 +255,21 @@ class Store:
 
     def trials(self, task_id: str) -> Iterator[Trial]:
         """The trials of one task, ordered by item, then replicate."""
-        rows = self._rows("SELECT item, replicate, '[' || metrics || ',' || reasons || ',' || ledger || ']', seconds FROM trials "
-                          "WHERE task_id = ? ORDER BY item, replicate", task_id)
+        rows = self._rows("SELECT item, replicate, '[' || metrics || ',' || reasons || ',' || ledger || ',' || card || ']', "
+                          "seconds FROM trials WHERE task_id = ? ORDER BY item, replicate", task_id)
         for item, replicate, numbers, seconds in rows:
-            metrics, reasons, ledger = json.loads(numbers)
-            yield Trial(task_id, item, replicate, {name: (a, b) for name, (a, b) in metrics.items()}, reasons, ledger, seconds)
+            metrics, reasons, ledger, card = json.loads(numbers)
+            pairs = {name: (a, b) for name, (a, b) in metrics.items()}
+            yield Trial(task_id, item, replicate, pairs, reasons, ledger, seconds, card)
+
+    def cards(self, task_id: str) -> Iterator[list[Any]]:
+        """The channel cards of one task's trials, ordered by item, then replicate; trials without one are left out."""
+        for (card,) in self._rows("SELECT card FROM trials WHERE task_id = ? AND card != 'null' ORDER BY item, replicate", task_id):
+            yield json.loads(card)
+
+    def laws(self) -> dict[str, dict[str, Any]]:
+        """task_id -> what its channel says of its own losses, where it has a closed form."""
+        return {task_id: json.loads(law) for task_id, law in self._rows("SELECT task_id, law FROM laws ORDER BY task_id")}
 
     def metrics(self, task_id: str) -> list[str]:
         """Names of what the trials of one task measured or gave a reason for, without reading their numbers."""
@@ -266,14 +288,14 @@ class Store:
         return [Curve(*row) for row in rows]
 
     def _add_one(self, trial: Trial) -> None:
-        numbers = (_dump(trial.metrics), _dump(trial.reasons), _dump(trial.ledger))
+        numbers = (_dump(trial.metrics), _dump(trial.reasons), _dump(trial.ledger), _SHORT.encode(trial.card))
         address = (trial.task_id, trial.item, trial.replicate)
-        added = self._connection.execute("INSERT INTO trials VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-                                         (*address, *numbers, trial.seconds))
+        added = self._connection.execute("INSERT INTO trials VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                                         (*address, *numbers[:3], trial.seconds, numbers[3]))
         if added.rowcount:
             return
-        known = self._connection.execute("SELECT metrics, reasons, ledger FROM trials WHERE task_id=? AND item=? AND replicate=?",
-                                         address).fetchone()
+        known = self._connection.execute("SELECT metrics, reasons, ledger, card FROM trials "
+                                         "WHERE task_id=? AND item=? AND replicate=?", address).fetchone()
         if known != numbers:
             before, now = next(pair for pair in zip(known, numbers, strict=True) if pair[0] != pair[1])
             raise StoreConflict(f"{self.path}: task {trial.task_id[:12]}, item {trial.item}, replicate {trial.replicate} has "

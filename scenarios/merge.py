@@ -53,6 +53,7 @@ def _unite(store: Store, others: list[Store], meta: dict[str, Any], plan: tuple[
     for key, value in meta.items():
         store.set_meta(key, value)
     store.set_plan(plan[0], resolved, plan[1])
+    store.set_laws({task: law for part in others for task, law in part.laws().items()})
     for part in others:
         tasks = part.tasks()
         try:

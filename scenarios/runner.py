@@ -48,6 +48,8 @@ def open_store(scenario: Scenario, out: Path, command: str) -> Store:
             raise RequestError(f"--out {out}: cannot be written ({error}); choose another folder") from error
     points = [Point(task.arm_index, task.point_index, task.arm, task.sweep, task.task_id) for task in scenario.tasks]
     store.set_plan(points, {task.task_id: task.resolved for task in scenario.tasks}, reference_curves(scenario))
+    laws = {task.task_id: task.chain.channel.loss_law() for task in scenario.tasks}
+    store.set_laws({task_id: law.to_dict() for task_id, law in laws.items() if law})
     return store
 
 
@@ -132,7 +134,7 @@ class _Sweep:
 
     def _prefix(self, task: Task, look: int, metric: str) -> list[Trial]:
         """The trials of the items before `look`, with what the rule looks at and nothing else: memory is dear."""
-        return [replace(trial, metrics={name: pair for name, pair in trial.metrics.items() if name == metric}, ledger={})
+        return [replace(trial, metrics={name: pair for name, pair in trial.metrics.items() if name == metric}, ledger={}, card=None)
                 for trial in self._store.trials(task.task_id) if trial.item < look]
 
     def _in_time(self, works: Iterable[Work]) -> Iterator[Work]:

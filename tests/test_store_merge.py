@@ -39,6 +39,7 @@ def contents(folder: Path) -> dict[str, Any]:
         return {"points": store.points(), "curves": store.curves(), "done": store.done(), "tasks": store.tasks(),
                 "trials": {task: list(store.trials(task)) for task in store.tasks()},
                 "samples": {task: store.samples(task) for task in store.tasks()},
+                "laws": store.laws(),
                 "meta": {key: store.meta()[key] for key in ("name", "question", "items", "replicates", "sweep", "arms")}}
 
 
@@ -48,7 +49,7 @@ def change(folder: Path, seconds: float = 0.0, **numbers: tuple[float, float]) -
         one = next(store.trials(store.points()[0].task_id))
         store._connection.execute("DELETE FROM trials WHERE (task_id, item, replicate) = (?, ?, ?)",
                                   (one.task_id, one.item, one.replicate))
-        changed = Trial(one.task_id, one.item, one.replicate, one.metrics | numbers, one.reasons, one.ledger, seconds)
+        changed = Trial(one.task_id, one.item, one.replicate, one.metrics | numbers, one.reasons, one.ledger, seconds, one.card)
         store.add([changed])
     return changed
 
