@@ -1,4 +1,4 @@
-"""LDPC of 5G without TensorFlow in the loop: a layered min-sum decoder on the very parity-check matrix that Sionna decodes on."""
+"""LDPC of 5G without TensorFlow in the loop: a layered decoder on the very parity-check matrix that Sionna decodes on."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from channel_sim.checks import require
-from channel_sim.min_sum import decode_blocks
+from channel_sim.min_star import decode_blocks
 from channel_sim.sionna_blocks import load
 
 
@@ -35,15 +35,16 @@ def decode(channel_llr: np.ndarray, a_priori: np.ndarray | None = None, *, graph
            early_stop: bool = True) -> np.ndarray:
     """float32 [num_blocks, info_bits]: posterior LLRs of all information bits, also of the 2Z that 5G never sends.
 
-        channel_llr ─▶ undo interleaving and puncturing ─▶ + ─▶ layered normalised min-sum ─▶ posterior LLR
+        channel_llr ─▶ undo interleaving and puncturing ─▶ + ─▶ layered min* ─▶ posterior LLR
                                               a_priori ────┘
 
     channel_llr: float32 [num_blocks, code_bits], as they were received: interleaved, 2Z information bits missing
     a_priori:    float32 [num_blocks, info_bits]; None is all zeros
 
-    LLR = ln P(1)/P(0); what reaches a bit from channel and prior is bounded to ±128. An iteration updates every check once;
-    `early_stop` leaves out those after the first that satisfies all checks. A block's result is the same bit for bit in every
-    batch, order and thread; the function holds no lock while it works, so threads may share a batch.
+    LLR = ln P(1)/P(0); what reaches a bit from channel and prior is bounded to ±128. An iteration updates every check once,
+    each from what those before it left, and so does the work of nearly two of Sionna's (`layered_iterations`); `early_stop`
+    leaves out those after the first that satisfies all checks. A block's result is the same bit for bit in every batch, order
+    and thread; the function holds no lock while it works, so threads may share a batch.
 
     Raises ValueError where an LLR is not a number.
     """
@@ -55,6 +56,14 @@ def decode(channel_llr: np.ndarray, a_priori: np.ndarray | None = None, *, graph
     _require_llr(prior, "a_priori", (num_blocks, graph.info_bits))
     require(num_iterations >= 1, f"num_iterations must be >= 1, got {num_iterations}")
     return decode_blocks(channel, prior, graph.row_starts, graph.columns, graph.sources, num_iterations, early_stop)[0]
+
+
+def layered_iterations(flooding_iterations: int) -> int:
+    """Iterations of `decode` that leave the block error rate of so many of Sionna's, which update all checks at once.
+
+    11 for 20: within .05 dB of one another at a block error rate of 1e-2 from rate 1/5 to 9/10 (`python -m benchmarks.ldpc`).
+    """
+    return -(-flooding_iterations * 11 // 20)
 
 
 @lru_cache(maxsize=64)

@@ -1,8 +1,9 @@
-"""Layered normalised min-sum decoding of a parity-check code, sixteen blocks side by side in the lanes of vector instructions."""
+"""Layered min* decoding (min-sum with its correction) of any parity-check code, sixteen blocks in the lanes of a vector."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import log
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,6 @@ from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
 LANES = 16
-ALPHA = np.float32(0.8)
-"""What a message of a check keeps of the smallest magnitude that enters it."""
 LARGEST = np.float32(128.0)
 """Bound of a channel value and of what enters a check: without one, values grow past float32 in some 30 iterations."""
 
@@ -57,6 +56,26 @@ def _lane_by_lane(num_arguments: int, build: Callable[..., Any]) -> Any:
     return {1: unary, 2: binary, 4: quaternary}[num_arguments]
 
 
+def _correction(builder: Any, x: Any) -> Any:
+    """ln(1 + e^-x), x >= 0, as ln 2 (1 - x / (8 ln 2))^4: right at 0 to the first derivative, nowhere .02 off."""
+    rest = builder.fsub(_constant(1.0), builder.fmul(x, _constant(1 / (8 * log(2)))))
+    rest = builder.select(builder.fcmp_ordered(">", rest, _constant(0.0)), rest, _constant(0.0))
+    square = builder.fmul(rest, rest)
+    return builder.fmul(_constant(log(2)), builder.fmul(square, square))
+
+
+def _box_plus(builder: Any, x: Any, y: Any) -> Any:
+    """2 artanh(tanh(x/2) tanh(y/2)) of x, y >= 0: min(x, y) + ln(1 + e^-(x+y)) - ln(1 + e^-|x-y|), and never below 0."""
+    least = builder.select(builder.fcmp_ordered("<", x, y), x, y)
+    apart = _masked(0x7FFFFFFF)(builder, builder.fsub(x, y))
+    value = builder.fadd(least, builder.fsub(_correction(builder, builder.fadd(x, y)), _correction(builder, apart)))
+    return builder.select(builder.fcmp_ordered(">", value, _constant(0.0)), value, _constant(0.0))
+
+
+def _constant(value: float) -> Any:
+    return ir.Constant(_FLOATS, [float(np.float32(value))] * LANES)
+
+
 def _on_bits(operation: str) -> Callable[..., Any]:
     def build(builder: Any, x: Any, y: Any) -> Any:
         bits = getattr(builder, operation)(builder.bitcast(x, _INTEGERS), builder.bitcast(y, _INTEGERS))
@@ -74,7 +93,7 @@ def _masked(mask: int) -> Callable[..., Any]:
 
 _add = _lane_by_lane(2, lambda builder, x, y: builder.fadd(x, y))
 _subtract = _lane_by_lane(2, lambda builder, x, y: builder.fsub(x, y))
-_multiply = _lane_by_lane(2, lambda builder, x, y: builder.fmul(x, y))
+_combine = _lane_by_lane(2, _box_plus)
 _smaller = _lane_by_lane(2, lambda builder, x, y: builder.select(builder.fcmp_ordered("<", x, y), x, y))
 _larger = _lane_by_lane(2, lambda builder, x, y: builder.select(builder.fcmp_ordered(">", x, y), x, y))
 _exclusive_or = _lane_by_lane(2, _on_bits("xor"))
@@ -145,7 +164,7 @@ def decode_blocks(channel: np.ndarray, a_priori: np.ndarray, row_starts: np.ndar
     bit that takes part in one undecided.
 
     Source: D. E. Hocevar, "A reduced complexity decoder architecture via layered decoding of LDPC codes", SiPS 2004;
-    J. Chen et al., "Reduced-complexity decoding of LDPC codes", IEEE Trans. Commun. 53 (2005), normalised BP-based.
+    C. Jones et al., "Approximate-MIN* constraint node updating for LDPC code decoding", MILCOM 2003.
     """
     num_blocks, num_info = a_priori.shape
     posterior, iterations = np.empty((num_blocks, num_info), np.float32), np.zeros(num_blocks, np.int32)
@@ -196,24 +215,26 @@ def _enter(totals: np.ndarray, lane: int, channel: np.ndarray, a_priori: np.ndar
 @njit(cache=True, nogil=True)
 def _iterate(totals: np.ndarray, messages: np.ndarray, remembered: np.ndarray, row_starts: np.ndarray, columns: np.ndarray,
              extrinsic: np.ndarray) -> None:
-    """One pass over all checks, each of which starts from what those before it left."""
+    """One pass over all checks, each of which starts from what those before it left.
+
+    The bit with the smallest magnitude hears the others, exactly; all the rest hear one message, which has all bits in it.
+    """
     kept = _load(remembered, 0)
-    alpha = _fill(ALPHA)
     for row in range(row_starts.size - 1):
         first, last = row_starts[row], row_starts[row + 1]
-        smallest = second = _fill(LARGEST)
+        smallest = others = _fill(LARGEST)
         signs = _fill(np.float32(0))
         for edge in range(first, last):
             value = _subtract(_load(totals, columns[edge]), _bitwise_and(_load(messages, edge), kept))
             _store(extrinsic, edge - first, value)
             size = _magnitude(value)
-            second = _smaller(second, _larger(smallest, size))
+            others = _combine(others, _larger(smallest, size))  # of all but the smallest so far
             smallest = _smaller(smallest, size)
             signs = _exclusive_or(signs, value)
-        smallest_out, second_out = _multiply(alpha, smallest), _multiply(alpha, second)
+        together = _combine(others, smallest)
         for edge in range(first, last):
             value = _load(extrinsic, edge - first)
-            size = _if_equal(_magnitude(value), smallest, second_out, smallest_out)
+            size = _if_equal(_magnitude(value), smallest, others, together)
             message = _exclusive_or(size, _sign_bit(_exclusive_or(signs, value)))
             _store(messages, edge, message)
             _store(totals, columns[edge], _add(value, message))
