@@ -82,13 +82,6 @@ class Multipath:
         """Largest Doppler shift."""
         return self.speed_kmh / 3.6 * self.carrier_ghz * 1e9 / speed_of_light
 
-    @property
-    def line_of_sight_power(self) -> float:
-        """Share of the energy that comes on the line of sight; 0 without one."""
-        table = _table(self.model)
-        powers = 10 ** (np.array(table["powers"]) / 10)
-        return float(powers[0] / powers.sum()) if table["los"] else 0.0
-
     def statistics(self, num_lags: int, step_seconds: float) -> Statistics:
         """Delays, powers and correlations in time. The zenith spread inside a cluster of a CDL model is left out.
 
@@ -135,7 +128,7 @@ def _table(model: str) -> dict[str, Any]:
 @lru_cache(maxsize=16)
 def _drawn(multipath: Multipath, num_steps: int, step_seconds: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     tf, _ = sionna_blocks.load()
-    with tf.device("/CPU:0"), _generator(seed):
+    with tf.device("/CPU:0"), _generator(seed):  # too small to gain from a GPU
         gains, delays = _model(multipath)(1, num_steps, 1 / step_seconds)
     gains, delays = gains.numpy()[0, 0, 0, 0, 0], delays.numpy()[0, 0, 0]
     gains.flags.writeable = delays.flags.writeable = False

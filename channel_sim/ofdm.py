@@ -138,7 +138,7 @@ class Ofdm(Propagation):
 
     def _estimate(self, response: np.ndarray, num_symbols: int, no: float, key: Key) -> tuple[np.ndarray, np.ndarray]:
         """(ĥ complex128, E|h - ĥ|² float64), [num_symbols] each."""
-        pilots = response[:, self.pilot_symbols, :].reshape(len(response), -1)
+        pilots = response[:, self.pilot_symbols, :].reshape(-1, len(self.pilot_symbols) * self.num_subcarriers)
         # pilots are known and of energy 1: y / pilot is h and noise of the same law, whichever they are
         least_squares = pilots + np.sqrt(no) * key.child("pilot noise").complex_normal(*pilots.shape)
         estimator = _estimator(self, no)
