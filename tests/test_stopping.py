@@ -182,3 +182,20 @@ def test_points_that_share_a_task_stop_together() -> None:
 def test_growth_is_what_coverage_was_measured_for() -> None:
     """Catches a new number of looks without a new measurement: see tests/test_coverage.py."""
     assert stopping.LOOK_GROWTH == 1.5
+
+
+@pytest.mark.parametrize("half_width, stops", [(0.5, True), (0.01, False)])
+def test_a_width_is_that_of_the_transformed_metric(half_width: float, stops: bool) -> None:
+    """Catches a width in squared errors held against one in decibels: the error of 50 here is ± .4 dB, but ± 5 itself."""
+    metric = "psnr_of_mean_mse_db"
+    scenario = scenario_with({"metric": metric, "half_width": half_width}, sweep={})
+    prefix = {task.task_id: [Trial(task.task_id, i, 0, {metric: (50.0 * (30 + 40 * (i % 2)), 50.0)}, {}, {}) for i in range(60)]
+              for task in scenario.tasks}
+    assert bool(decide(scenario, prefix, 60)) == stops
+
+
+@pytest.mark.parametrize("metric", ["psnr_of_mean_mse_db", "ssim", "exact_item_rate"])
+def test_what_went_well_is_no_error_to_count(metric: str) -> None:
+    """Catches items counted as errors for being similar or exact."""
+    with pytest.raises(RequestError, match="is no error rate; use half_width"):
+        scenario_with({"metric": metric, "errors": 5})
