@@ -1,11 +1,12 @@
 """Closed forms of links against published numbers, their limits, and integrals and draws that share no code with them."""
 
 from itertools import product
+from math import factorial
 
 import numpy as np
 import pytest
 from scipy.integrate import dblquad, quad
-from scipy.special import i0e, ndtr
+from scipy.special import gammainc, i0e, ndtr
 
 from channel_sim import theory
 from channel_sim.keys import Key
@@ -121,7 +122,13 @@ def test_outage_falls_with_the_order_of_diversity():
         high, higher = (theory.outage_probability(2, snr_db, num_blocks) for snr_db in (60, 70))
         assert higher / high == pytest.approx(10.0**-num_blocks, rel=0.02 * num_blocks)
         assert theory.outage_probability(0, 10, num_blocks) == 0
-    assert theory.outage_probability(4, 0, 4) == pytest.approx(1)
+        # little rate and high snr: the g_b lie in a simplex of volume (B R ln 2 / snr)^B / B!
+        least = (num_blocks * 1e-4 * np.log(2) / 1e20) ** num_blocks / factorial(num_blocks)
+        assert theory.outage_probability(1e-4, 200, num_blocks) == pytest.approx(least, rel=1e-3)
+    assert theory.outage_probability(4, 0, 4) == pytest.approx(1) and theory.outage_probability(3, -60, 20) == 1
+    # at low snr rates are powers, whose sum follows the Gamma law
+    for needed in (5.0, 20.0, 60.0):
+        assert theory.outage_probability(needed * 1e-6 / np.log(2) / 20, -60, 20) == pytest.approx(gammainc(20, needed), rel=1e-4)
 
 
 def test_rician_outage_is_the_integral_of_the_density():
@@ -259,6 +266,9 @@ def test_shannon_limits_are_the_published_ones():
     (lambda: theory.outage_probability(-1, 10), "rate must be >= 0"),
     (lambda: theory.outage_probability(1, 10, 0), "num_blocks must be >= 1"),
     (lambda: theory.rician_outage_probability(1, 10, 90), "rician_k_db must be < 80"),
+    (lambda: theory.outage_probability(1, -np.inf), "snr_db must lie in"),
+    (lambda: theory.rayleigh_ergodic_capacity(-np.inf), "snr_db must lie in"),
+    (lambda: theory.qam_bit_error_probability(4, np.nan), "a value in dB must be a number"),
     (lambda: theory.marcum_q(0, 1, 1), "order must be >= 1"),
     (lambda: theory.marcum_q(1, -1, 1), "a must be >= 0"),
     (lambda: theory.harq_chase_outage(1, 10, 0), "num_transmissions must be >= 1"),

@@ -11,7 +11,7 @@ from scipy.optimize import brentq
 from scipy.special import entr, expn
 
 from channel_sim.checks import require
-from channel_sim.theory.domains import amplitude_levels, linear, require_probability
+from channel_sim.theory.domains import amplitude_levels, linear, positive_ratio, require_probability
 from channel_sim.theory.quadrature import gaussian
 
 _LOWEST_DB, _HIGHEST_DB = -60.0, 100.0
@@ -61,7 +61,7 @@ def rayleigh_ergodic_capacity(snr_db: float) -> float:
     M.-S. Alouini, A. J. Goldsmith, "Capacity of Rayleigh fading channels under different adaptive transmission and
     diversity-combining techniques", IEEE Trans. Veh. Technol. 48 (1999), section III.
     """
-    inverse = 1 / linear(snr_db)
+    inverse = 1 / positive_ratio("snr_db", snr_db)
     if inverse < 100:
         return float(np.exp(inverse) * expn(1, inverse) / np.log(2))
     order = np.arange(20)  # asymptotic, where exp would overflow: Σ (-1)^k k! / x^(k+1)

@@ -6,8 +6,15 @@ from channel_sim.checks import require
 
 
 def linear(decibel: float) -> float:
-    """10^(dB / 10); -inf dB is 0."""
+    """10^(dB / 10); -inf dB is 0. Refuses what is no number, and above 300 dB."""
+    require(decibel <= 300, f"a value in dB must be a number <= 300, got {decibel}")
     return float(10 ** (decibel / 10))
+
+
+def positive_ratio(name: str, decibel: float) -> float:
+    """10^(dB / 10) of what is neither nothing nor all, -100 to 300 dB."""
+    require(-100 <= decibel <= 300, f"{name} must lie in [-100, 300] dB, got {decibel}")
+    return linear(decibel)
 
 
 def require_probability(name: str, value: float) -> None:

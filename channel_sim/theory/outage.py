@@ -8,7 +8,7 @@ from scipy.special import gammainc
 from scipy.stats import ncx2
 
 from channel_sim.checks import require
-from channel_sim.theory.domains import linear, require_at_least
+from channel_sim.theory.domains import linear, positive_ratio, require_at_least
 from channel_sim.theory.quadrature import legendre
 
 _NODES = 128
@@ -29,7 +29,7 @@ def outage_probability(rate: float, snr_db: float, num_blocks: int = 1) -> float
     require_at_least("num_blocks", 1, num_blocks)
     if num_blocks == 1:
         return float(-np.expm1(-_needed(rate, snr_db)))
-    return _accumulated(rate * num_blocks * np.log(2), linear(snr_db), num_blocks)
+    return _accumulated(rate * num_blocks * np.log(2), positive_ratio("snr_db", snr_db), num_blocks)
 
 
 def rician_outage_probability(rate: float, snr_db: float, rician_k_db: float) -> float:
@@ -100,26 +100,27 @@ def _require_rate(rate: float) -> None:
 
 def _needed(rate: float, snr_db: float) -> float:
     """The least power of the fade that carries the rate."""
-    return float(np.expm1(rate * np.log(2)) / linear(snr_db))
+    return float(np.expm1(rate * np.log(2)) / positive_ratio("snr_db", snr_db))
 
 
 def _accumulated(needed_nats: float, snr: float, num_blocks: int) -> float:
     """P(Σ ln(1 + g_b snr) < needed_nats) for independent exponential g_b of mean 1."""
-    if needed_nats == 0:
-        return 0.0
+    most = float(np.log1p(50 * snr))  # beyond, a block's density is below e^-50
+    if needed_nats == 0 or needed_nats >= num_blocks * most:
+        return float(needed_nats > 0)
     share, weight = legendre(_NODES)
     places = np.polynomial.chebyshev.chebpts1(_NODES)[::-1]
     nats = (places + 1) / 2 * needed_nats
-    reach = np.minimum(nats, np.log1p(50 * snr))[:, None]  # beyond, a block's density is below e^-50
+    reach = np.minimum(nats, most)[:, None]
     step = reach * share  # [nodes, steps]: nats of one block
-    density = np.exp(step - np.expm1(step) / snr) / snr * weight * reach
+    density = np.exp(step - np.expm1(step) / snr) * weight * reach  # times snr
     rest = nats[:, None] - step
-    outage = -np.expm1(-np.expm1(nats) / snr)
+    # ln(outage (snr / nats)^blocks) is smooth and of few digits, however small the outage: interpolate that
+    scaled = -np.expm1(-np.expm1(nats) / snr) * snr / nats
     for blocks in range(1, num_blocks):
-        # ln(outage / nats^blocks) is smooth and of few digits, however small the outage: interpolate that
-        earlier = _chebyshev(2 * rest / needed_nats - 1, np.log(outage) - blocks * np.log(nats))
-        outage = np.sum(density * np.exp(earlier) * rest**blocks, axis=1)
-    last = _chebyshev(np.ones(1), np.log(outage) - num_blocks * np.log(nats)) + num_blocks * np.log(needed_nats)
+        earlier = np.exp(_chebyshev(2 * rest / needed_nats - 1, np.log(scaled)))
+        scaled = np.sum(density * earlier * (rest / nats[:, None]) ** blocks, axis=1) / nats
+    last = _chebyshev(np.ones(1), np.log(scaled)) + num_blocks * np.log(needed_nats / snr)
     return float(min(1.0, np.exp(last[0])))
 
 
