@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import lzma
 import zlib
 from functools import lru_cache
@@ -16,11 +14,12 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from channel_sim.checks import RequestError
+from sources.models import weights_file
 from sources.models.model import FiniteContextModel
 from sources.models.trie import Streams, Trie, build, frequency_tables
 
 FORMAT = "channel-sim n-gram 1"
-SHIPPED = Path(__file__).parent / "weights" / "ngram.safetensors"
+SHIPPED = weights_file.FOLDER / "ngram.safetensors"
 _WIDE = {"sizes": "<i8", "levels": "<i8"}  # every other stream is of bytes
 _REPETITIVE = ("symbols",)
 
@@ -86,21 +85,13 @@ def _weights(path: str | None) -> Weights:
 
 @lru_cache(maxsize=4)
 def _load(file: Path, modified_ns: int) -> Weights:
-    config = json.loads(file.with_suffix(".json").read_text())
-    if not isinstance(config, dict) or config.get("format") != FORMAT:
-        raise ValueError(f"its .json is not of format {FORMAT!r}")
-    data = file.read_bytes()
-    digest = hashlib.sha256(data).hexdigest()
-    if config["weights_sha256"] != digest:
-        raise ValueError("the SHA-256 in its .json is that of another file")
+    data, digest, _ = weights_file.read(file, FORMAT)
     return Weights(digest, build(unpack(data)))
 
 
 def save_weights(file: Path, packed: bytes, config: dict[str, Any]) -> None:
-    """Write the weights and, beside them, what made them; `config` is completed with format and SHA-256."""
-    named = {"format": FORMAT, "weights_sha256": hashlib.sha256(packed).hexdigest(), **config}
-    file.with_suffix(".json").write_text(json.dumps(named, indent=2) + "\n")
-    file.write_bytes(packed)
+    """Write the weights and, beside them, what made them."""
+    weights_file.write(file, packed, FORMAT, config)
 
 
 def pack(streams: Streams) -> bytes:

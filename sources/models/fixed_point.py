@@ -1,0 +1,274 @@
+"""The recurrent language model in integers: weights, activations, nonlinearities and coding tables, equal bit for bit anywhere.
+
+    matrix products   int8 x int8, held in float32 for BLAS: exact in any order of summation while 127 * 127 * K < 2^24, K <= 1040
+    pre-activations   int32, unit 2^-10        state, gates   int32, unit 2^-14; as factors of a product rounded to 2^-7
+    logits            int32, unit 2^-10 bit    tables         sum 2^frequency_bits, every entry >= 1
+
+Nothing here is rounded by a floating-point unit, so lanes, threads, SIMD width and BLAS have no say in the result.
+
+Source: J. Ballé, N. Johnston, D. Minnen, "Integer networks for data compression with latent-variable models", ICLR 2019.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from math import isqrt
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+GATE_BITS, PRODUCT_BITS, ACTIVATION_BITS = 14, 7, 10
+LONGEST_SUM = 1040
+_MULTIPLIER_BITS = 24
+_SATURATED = 8 << ACTIVATION_BITS  # where sigmoid and tanh are 0, 1 or -1 to 14 bits or nearly
+_LARGEST_SUM = 1 << 16  # |pre-activation|, 64
+_EXPONENT_BITS = 24
+_FAINTEST = 30 << ACTIVATION_BITS  # logits this far below the largest get the floor alone
+
+
+class Weights(NamedTuple):
+    """The network, quantised: what is stored.
+
+    embedded:  int8 [vocab + 1, embedding], tanh of the embedding, unit 2^-7; the last row is the start token's
+    input:     int8 [embedding, 3 hidden];  recurrent: int8 [hidden, 3 hidden];  head: int8 [hidden, vocab]
+    *_scale:   int32 of each column: its unit in pre-activations or logits, times 2^24
+    *_bias:    int32, pre-activations or logits
+    """
+
+    embedded: np.ndarray
+    input: np.ndarray
+    input_scale: np.ndarray
+    input_bias: np.ndarray
+    recurrent: np.ndarray
+    recurrent_scale: np.ndarray
+    recurrent_bias: np.ndarray
+    head: np.ndarray
+    head_scale: np.ndarray
+    head_bias: np.ndarray
+
+
+class Network(NamedTuple):
+    """The network, ready to run.
+
+    inputs: int32 [vocab + 1, 3 hidden], what a token adds to the pre-activations
+    recurrent, head: float32, of integers
+    """
+
+    inputs: np.ndarray
+    recurrent: np.ndarray
+    recurrent_scale: np.ndarray
+    recurrent_bias: np.ndarray
+    head: np.ndarray
+    head_scale: np.ndarray
+    head_bias: np.ndarray
+    sigmoid: np.ndarray
+    tanh: np.ndarray
+    exponential: np.ndarray
+
+    @property
+    def hidden(self) -> int:
+        return self.recurrent.shape[0]
+
+
+def quantise(weights: dict[str, np.ndarray]) -> Weights:
+    """From the trained float weights of `recurrent.Architecture.shapes`, by rounding."""
+    to_bits = np.log2(np.e)
+    unit = 2.0 ** (ACTIVATION_BITS - PRODUCT_BITS)
+    given, given_scale = _by_column(weights["input"], unit)
+    recurrent, recurrent_scale = _by_column(weights["recurrent"], unit)
+    head, head_scale = _by_column(weights["head"], unit * to_bits)
+    return Weights(
+        embedded=_whole(np.tanh(weights["embedding"]) * 2**PRODUCT_BITS, 127).astype(np.int8),
+        input=given, input_scale=given_scale, input_bias=_whole(weights["input_bias"] * 2**ACTIVATION_BITS),
+        recurrent=recurrent, recurrent_scale=recurrent_scale,
+        recurrent_bias=_whole(weights["recurrent_bias"] * 2**ACTIVATION_BITS),
+        head=head, head_scale=head_scale, head_bias=_whole(weights["head_bias"] * 2**ACTIVATION_BITS * to_bits),
+    )
+
+
+def assemble(weights: Weights) -> Network:
+    """What can be computed before the first token."""
+    given = _product(weights.embedded.astype(np.float32), weights.input.astype(np.float32))
+    return Network(
+        inputs=(_scaled(given, weights.input_scale) + weights.input_bias).astype(np.int32),
+        recurrent=weights.recurrent.astype(np.float32), recurrent_scale=weights.recurrent_scale.astype(np.int64),
+        recurrent_bias=weights.recurrent_bias.astype(np.int32),
+        head=weights.head.astype(np.float32), head_scale=weights.head_scale.astype(np.int64),
+        head_bias=weights.head_bias.astype(np.int32), sigmoid=_sigmoid(), tanh=_tanh(), exponential=_exponential(),
+    )
+
+
+def step(network: Network, hidden: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+    """State int32 [lanes, hidden] after one more token a lane; unit 2^-14."""
+    sums = _rounded(hidden) @ network.recurrent
+    return _advanced(hidden, sums, network.inputs, np.asarray(tokens), network.recurrent_scale, network.recurrent_bias,
+                     network.sigmoid, network.tanh)
+
+
+def run(network: Network, hidden: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+    """States int32 [n, hidden] after each of the tokens [n], of one lane from `hidden` int32 [1, hidden] on."""
+    states = np.empty((len(tokens), network.hidden), np.int32)
+    for position in range(len(tokens)):
+        hidden = step(network, hidden, tokens[position:position + 1])
+        states[position] = hidden[0]
+    return states
+
+
+def logits(network: Network, hidden: np.ndarray) -> np.ndarray:
+    """int32 [lanes, vocab], unit 2^-10 bit, after state `hidden`."""
+    return _logits(_rounded(hidden) @ network.head, network.head_scale, network.head_bias)
+
+
+def frequencies(logits: np.ndarray, exponential: np.ndarray, frequency_bits: int) -> np.ndarray:
+    """int64 [lanes, vocab]: 2^logits over their sum, in integers, every entry >= 1, each row summing to 2^frequency_bits."""
+    return _frequencies(logits, exponential, frequency_bits)
+
+
+def _by_column(matrix: np.ndarray, unit: float) -> tuple[np.ndarray, np.ndarray]:
+    """(int8 of the shape of `matrix`, int32 scale of each column): matrix * unit is about integers * scale / 2^24."""
+    largest = np.maximum(np.abs(matrix).max(axis=0), 1e-6)
+    scale = np.maximum(np.round(largest / 127 * unit * 2**_MULTIPLIER_BITS), 1)
+    assert scale.max() < 2**31, "weights too large for their integers"
+    return _whole(matrix / (scale / unit / 2**_MULTIPLIER_BITS), 127).astype(np.int8), scale.astype(np.int32)
+
+
+def _whole(values: np.ndarray, most: int = 2**30) -> np.ndarray:
+    return np.clip(np.round(values), -most, most).astype(np.int32)
+
+
+def _product(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    assert left.shape[1] <= LONGEST_SUM, "longer sums are not exact in float32"
+    return (left @ right).astype(np.int64)
+
+
+def _scaled(sums: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    return (sums * scale.astype(np.int64) + (1 << _MULTIPLIER_BITS - 1)) >> _MULTIPLIER_BITS
+
+
+@njit(cache=True)
+def _rounded(hidden: np.ndarray) -> np.ndarray:
+    """float32 [lanes, hidden]: the state in units of 2^-7."""
+    factors = np.empty(hidden.shape, np.float32)
+    shift = GATE_BITS - PRODUCT_BITS
+    for lane in range(hidden.shape[0]):
+        for cell in range(hidden.shape[1]):
+            factors[lane, cell] = max(-127, min(127, (hidden[lane, cell] + (1 << shift - 1)) >> shift))
+    return factors
+
+
+@njit(cache=True)
+def _requantised(total: np.float32, scale: np.int64) -> np.int32:
+    exact = (np.int64(total) * scale + (1 << _MULTIPLIER_BITS - 1)) >> _MULTIPLIER_BITS
+    bounded: int = max(-_LARGEST_SUM, min(_LARGEST_SUM, int(exact)))
+    return np.int32(bounded)
+
+
+@njit(cache=True)
+def _advanced(hidden: np.ndarray, sums: np.ndarray, inputs: np.ndarray, tokens: np.ndarray, scale: np.ndarray, bias: np.ndarray,
+              sigmoid: np.ndarray, tanh: np.ndarray) -> np.ndarray:
+    lanes, cells = hidden.shape
+    after = np.empty_like(hidden)
+    half = 1 << GATE_BITS - 1
+    for lane in range(lanes):
+        given = inputs[tokens[lane]]
+        for cell in range(cells):
+            update = _looked_up(sigmoid, given[cell] + _requantised(sums[lane, cell], scale[cell]))
+            reset = _looked_up(sigmoid, given[cells + cell] + _requantised(sums[lane, cells + cell], scale[cells + cell]))
+            offset = _requantised(sums[lane, 2 * cells + cell], scale[2 * cells + cell]) + bias[cell]
+            new = _looked_up(tanh, given[2 * cells + cell] + ((reset * offset + half) >> GATE_BITS))
+            after[lane, cell] = new + ((update * (hidden[lane, cell] - new) + half) >> GATE_BITS)
+    return after
+
+
+@njit(cache=True)
+def _looked_up(table: np.ndarray, activation: np.int32) -> np.int32:
+    if activation <= -_SATURATED:
+        return table[0]
+    return table[activation + _SATURATED] if activation < _SATURATED else table[2 * _SATURATED]
+
+
+@njit(cache=True)
+def _logits(sums: np.ndarray, scale: np.ndarray, bias: np.ndarray) -> np.ndarray:
+    lanes, vocab = sums.shape
+    result = np.empty((lanes, vocab), np.int32)
+    for lane in range(lanes):
+        for token in range(vocab):
+            result[lane, token] = _requantised(sums[lane, token], scale[token]) + bias[token]
+    return result
+
+
+@njit(cache=True)
+def _frequencies(logits: np.ndarray, exponential: np.ndarray, frequency_bits: int) -> np.ndarray:
+    lanes, vocab = logits.shape
+    table = np.empty((lanes, vocab), np.int64)
+    fraction = (1 << ACTIVATION_BITS) - 1
+    spare = (1 << frequency_bits) - vocab  # beyond the 1 that every token has
+    for lane in range(lanes):
+        best = 0
+        for token in range(1, vocab):
+            if logits[lane, token] > logits[lane, best]:
+                best = token
+        total = np.int64(0)
+        for token in range(vocab):
+            below = min(_FAINTEST, logits[lane, best] - logits[lane, token])
+            weight = np.int64(exponential[below & fraction]) >> (below >> ACTIVATION_BITS)
+            table[lane, token] = weight
+            total += weight
+        reciprocal = (np.int64(spare) << 40) // total  # total >= 2^24, so that the product below is less than 2^63
+        given = np.int64(0)
+        for token in range(vocab):
+            share = (table[lane, token] * reciprocal) >> 40
+            table[lane, token] = 1 + share
+            given += share
+        table[lane, best] += spare - given
+    return table
+
+
+@lru_cache(maxsize=1)
+def _sigmoid() -> np.ndarray:
+    """int32: 1 / (1 + e^-x), unit 2^-14, for x from -8 to 8 in steps of 2^-10."""
+    one = 1 << 64
+    falling = _powers(_exp_of_minus(ACTIVATION_BITS), _SATURATED)  # e^-x for x >= 0
+    upper = [_nearest(one << GATE_BITS, one + power) for power in falling]
+    return np.array([(1 << GATE_BITS) - value for value in upper[:0:-1]] + upper, np.int32)
+
+
+@lru_cache(maxsize=1)
+def _tanh() -> np.ndarray:
+    """int32: tanh x = (1 - e^-2x) / (1 + e^-2x), unit 2^-14, for x from -8 to 8 in steps of 2^-10."""
+    one = 1 << 64
+    falling = _powers(_exp_of_minus(ACTIVATION_BITS - 1), _SATURATED)
+    upper = [_nearest((one - power) << GATE_BITS, one + power) for power in falling]
+    return np.array([-value for value in upper[:0:-1]] + upper, np.int32)
+
+
+@lru_cache(maxsize=1)
+def _exponential() -> np.ndarray:
+    """int32 [1024]: 2^-(i / 1024), unit 2^-24."""
+    ratio = 1 << 63  # 1/2; every root halves the exponent
+    for _ in range(ACTIVATION_BITS):
+        ratio = isqrt(ratio << 64)
+    return np.array([power >> 64 - _EXPONENT_BITS for power in _powers(ratio, (1 << ACTIVATION_BITS) - 1)], np.int32)
+
+
+def _exp_of_minus(bits: int) -> int:
+    """e^-(2^-bits), unit 2^-64, by its series."""
+    one = 1 << 64
+    total = term = one
+    for order in range(1, 40):
+        term = -(term >> bits) // order
+        total += term
+    return total
+
+
+def _powers(ratio: int, most: int) -> list[int]:
+    """ratio^0 … ratio^most, unit 2^-64."""
+    powers = [1 << 64]
+    for _ in range(most):
+        powers.append(powers[-1] * ratio >> 64)
+    return powers
+
+
+def _nearest(numerator: int, denominator: int) -> int:
+    return (2 * numerator + denominator) // (2 * denominator)
