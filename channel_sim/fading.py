@@ -44,6 +44,11 @@ class Propagation(ABC):
     def carry(self, symbols: np.ndarray, no: float, key: Key) -> Heard:
         """Send complex128 [num_symbols] at noise power `no` (N0); `key` is the item's channel key."""
 
+    @property
+    def slot_capacity(self) -> int:
+        """Data symbols of a slot, which is sent whole; 1 where there are no slots."""
+        return 1
+
     def num_uses(self, num_symbols: int) -> int:
         """Complex channel uses that `num_symbols` data symbols take."""
         return self.charges(num_symbols).channel_uses
