@@ -24,12 +24,13 @@ def crc(bits: np.ndarray, name: CrcName) -> np.ndarray:
     length = CRC_BITS[name]
     if length == 0:
         return np.zeros(0, np.uint8)
-    remainder = _remainder(np.ascontiguousarray(bits, dtype=np.uint8), _GENERATORS[name], length)
+    remainder = crc_remainder(np.ascontiguousarray(bits, dtype=np.uint8), _GENERATORS[name], length)
     return ((remainder >> np.arange(length)[::-1]) & 1).astype(np.uint8)
 
 
 @njit(cache=True)
-def _remainder(bits: np.ndarray, generator: int, length: int) -> int:
+def crc_remainder(bits: np.ndarray, generator: int, length: int) -> int:
+    """The check bits of `bits` as a number; for use inside compiled functions."""
     register, top, mask = 0, length - 1, (1 << length) - 1
     for bit in bits:
         feedback = ((register >> top) & 1) ^ bit
