@@ -14,7 +14,7 @@ from channel_sim.checks import RequestError
 from channel_sim.stages import Component
 from channel_sim.trial import Receiver
 from decoders import exact_markov, fitted_markov, most_frequent, ngram, none, repeat_last
-from sources import coder, synthetic, text, tokenizers
+from sources import bpe, coder, synthetic, text, tokenizers
 from sources.models import markov
 from sources.models import ngram as ngram_model
 from sources.models import uniform
@@ -30,6 +30,7 @@ CATALOGUE: Mapping[str, Mapping[str, type[Component]]] = MappingProxyType({
     "tokenizers": {
         "bytes": tokenizers.BytesTokenizer,
         "symbols": tokenizers.Symbols,
+        "bpe": bpe.Bpe,
     },
     "models": {
         "uniform": uniform.Uniform,
