@@ -38,9 +38,10 @@ class LossLaw:
         return self.loss_given_loss is not None and self.loss_given_loss < self.loss_rate * (1 - 1e-9)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON values, in six digits."""
+        """JSON values, loss rate and mean burst in ten digits, the others in six."""
         short = {"autocorrelation": self.autocorrelation, "bursts": _without_tail(self.bursts)}
-        return {"loss_rate": self.loss_rate, "mean_burst": self.mean_burst,
+        return {"loss_rate": float(f"{self.loss_rate:.10g}"),
+                "mean_burst": None if self.mean_burst is None else float(f"{self.mean_burst:.10g}"),
                 **{name: [float(f"{value:.6g}") for value in values] for name, values in short.items()}}
 
     @classmethod

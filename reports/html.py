@@ -15,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from channel_sim.store import Store
+from reports.card_page import card_table
 from reports.figures import save_figures
 from reports.files import writing
 from reports.findings import answer, findings, interval_text, unequal_uses
@@ -54,7 +55,7 @@ def write_report(store: Store, folder: Path) -> Path:
         findings=findings(summary, main), chain=chain(summary.meta), examples=_examples(store, summary),
         figures=[_figure(summary, metric, folder / "figures") for metric in dict.fromkeys([*metrics, *with_curves])],
         metrics=metrics, table=_table(summary, metrics, footnotes), footnotes=footnotes.texts, ledger=ledger_table(summary),
-        remarks=_remarks(summary), too_few=0 < summary.num_items < FEW_ITEMS,
+        cards=card_table(store), remarks=_remarks(summary), too_few=0 < summary.num_items < FEW_ITEMS,
     )
     return _write(folder / "report.html", page)
 

@@ -124,11 +124,13 @@ def _flags(done: runner.Done) -> list[str]:
 
 def write_results(store: Store, out: Path) -> None:
     """Tables, samples, figures and report of a results file."""
+    from reports.card import write_card_csv
     from reports.export import write_samples, write_summary_csv, write_trials_csv
     from reports.html import write_report
 
     write_trials_csv(store, out / "trials.csv")
     write_summary_csv(store, out / "summary.csv")
+    write_card_csv(store, out / "card.csv")
     write_samples(store, out / "samples")
     write_report(store, out)
 

@@ -1,0 +1,98 @@
+"""The channel card on the page: a table with one small drawing a row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup, escape
+
+from channel_sim.card import SNR_STEP_DB
+from channel_sim.store import Store
+from reports.card import BURST_LABELS, ChannelCard, Measured, channel_cards
+
+_WIDTH, _HEIGHT, _BASE, _TOP = 168, 74, 56, 8
+
+
+@dataclass(frozen=True)
+class CardRow:
+    """One card as text: (measured, model) of each quantity, its drawings, and what must be known of it."""
+
+    arms: str
+    where: str
+    cells: tuple[tuple[str, str], ...]
+    drawings: tuple[Markup, ...]
+    flags: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class CardTable:
+    """shown: the cards of the middle of the sweep; others: those of the other points, in order."""
+
+    shown: tuple[CardRow, ...]
+    others: tuple[CardRow, ...]
+    num_arms: int
+
+
+def card_table(store: Store) -> CardTable:
+    """All cards of a results file; empty where nothing was sent over a channel that has one."""
+    cards = channel_cards(store)
+    places = list(dict.fromkeys(card.where for card in cards))
+    middle = places[len(places) // 2] if places else ""
+    arms = list(dict.fromkeys(arm for card in cards for arm in card.arms))
+    rows = [(card.where == middle, _row(card, len(arms))) for card in cards]
+    return CardTable(tuple(row for here, row in rows if here), tuple(row for here, row in rows if not here), len(arms))
+
+
+def _row(card: ChannelCard, num_arms: int) -> CardRow:
+    pooled, law = card.pooled, card.pooled.law
+    arms = "all arms" if len(card.arms) == num_arms > 1 else "; ".join(card.arms)
+    ratios = (pooled.loss_rate, pooled.loss_given_loss, pooled.mean_burst)
+    compared = [(_text(measured), _plain(stated)) for measured, stated in zip(ratios, pooled.stated, strict=True)]
+    cells = ((f"{pooled.num_slots:,}", ""), *compared, (f"{pooled.longest:,}", ""))
+    drawings = []
+    if pooled.bursts.sum():
+        last = max(index for index, count in enumerate(pooled.bursts) if count) + 1
+        stated = pooled.model_burst_shares
+        drawings.append(_panel("bursts by length", BURST_LABELS[:last], pooled.burst_shares[:last], stated and stated[:last]))
+    lags = [value for value in pooled.autocorrelation if value is not None]
+    if lags:
+        stated_lags = list(law.autocorrelation[:len(lags)]) if law and law.autocorrelation else None
+        drawings.append(_panel("autocorrelation by lag", list(map(str, range(1, len(lags) + 1))), lags, stated_lags))
+    if pooled.snr:
+        first, last = min(pooled.snr), max(pooled.snr)
+        shares = [pooled.snr[low] / sum(pooled.snr.values()) for low in range(first, last + 1)]
+        drawings.append(_panel("fades by SNR, dB", [str(low * SNR_STEP_DB) for low in range(first, last + 1)], shares, None))
+    return CardRow(arms, card.where, cells, tuple(drawings), card.flags)
+
+
+def _text(measured: Measured) -> str:
+    if measured.value is None:
+        return "–"
+    low, high = measured.interval or (None, None)
+    return f"{measured.value:.4g}" + (f" [{low:.4g}, {high:.4g}]" if low is not None and high is not None else "")
+
+
+def _plain(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
+
+
+def _panel(title: str, labels: Sequence[str], values: Sequence[float], model: Sequence[float] | None) -> Markup:
+    """Bars with what was measured, rings with what the model states."""
+    most = max([*values, *(model or ()), 1e-9])
+    least = min([0.0, *values, *(model or ())])
+    step = (_WIDTH - 8) / len(values)
+    zero = _BASE + (_BASE - _TOP) * least / (most - least)
+    parts = [f'<text x="4" y="72" class="t">{escape(title)}</text>', f'<path d="M4 {zero:.1f}H{_WIDTH - 4}"/>']
+    for index, value in enumerate(values):
+        top, height = zero - (_BASE - _TOP) * max(value, 0) / (most - least), (_BASE - _TOP) * abs(value) / (most - least)
+        left = 4 + (index + 0.12) * step
+        parts.append(f'<rect x="{left:.1f}" y="{top:.1f}" width="{0.76 * step:.1f}" height="{height:.1f}"/>')
+    for index, stated in enumerate(model or ()):
+        level = zero - (_BASE - _TOP) * stated / (most - least)
+        parts.append(f'<circle cx="{4 + (index + 0.5) * step:.1f}" cy="{level:.1f}" r="2"/>')
+    ends = {labels[0]: ("start", 4 + 0.12 * step), labels[-1]: ("end", _WIDTH - 4 - 0.12 * step)}
+    parts += [f'<text x="{x:.1f}" y="64" text-anchor="{anchor}">{escape(label)}</text>' for label, (anchor, x) in ends.items()]
+    said = ", ".join(f"{label}: {value:.3g}" for label, value in zip(labels, values, strict=True))
+    return Markup(f'<svg class="card" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(title)}, measured: '
+                  f'{escape(said)}">{"".join(parts)}</svg>')  # our own numbers and words, escaped above
