@@ -41,7 +41,8 @@ def decode(channel_llr: np.ndarray, a_priori: np.ndarray | None = None, *, graph
     channel_llr: float32 [num_blocks, code_bits], as they were received: interleaved, 2Z information bits missing
     a_priori:    float32 [num_blocks, info_bits]; None is all zeros
 
-    LLR = ln P(1)/P(0); what reaches a bit from channel and prior is bounded to ±128. An iteration updates every check once,
+    LLR = ln P(1)/P(0); channel and prior together are bounded to ±128, but a prior of ±50 is certain: no check outweighs it, and
+    its posterior is near ±1000. An iteration updates every check once,
     each from what those before it left, and so does the work of nearly two of Sionna's (`layered_iterations`); `early_stop`
     leaves out those after the first that satisfies all checks. A block's result is the same bit for bit in every batch, order
     and thread; the function holds no lock while it works, so threads may share a batch.

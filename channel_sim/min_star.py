@@ -13,8 +13,12 @@ from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
 LANES = 16
-LARGEST = np.float32(128.0)
-"""Bound of a channel value and of what enters a check: without one, values grow past float32 in some 30 iterations."""
+LARGEST = np.float32(20.0)
+"""Bound of what enters a check, Sionna's llr_max: what loops of checks tell themselves must not outweigh a good prior."""
+LARGEST_INPUT = np.float32(128.0)
+CERTAIN_PRIOR = np.float32(50.0)
+UNSHAKEN = np.float32(1024.0)
+"""What a certain prior enters as: more than all checks of a bit together can say against it (30 of them, 20 each)."""
 
 
 class _LanesType(types.Type):
@@ -206,10 +210,13 @@ def _enter(totals: np.ndarray, lane: int, channel: np.ndarray, a_priori: np.ndar
     """Put what is known of a block into its lane: ln P(0)/P(1), whose signs multiply in a check."""
     for bit in range(sources.size):
         llr = np.float32(0) if sources[bit] < 0 else channel[sources[bit]]
+        bound = LARGEST_INPUT
         if bit < a_priori.size:
             llr += a_priori[bit]
+            if abs(a_priori[bit]) >= CERTAIN_PRIOR:
+                llr, bound = a_priori[bit] * UNSHAKEN, UNSHAKEN
         # from zero, never -llr: a zero must not have a sign
-        totals[bit, lane] = np.float32(0) - min(max(llr, -LARGEST), LARGEST)
+        totals[bit, lane] = np.float32(0) - min(max(llr, -bound), bound)
 
 
 @njit(cache=True, nogil=True)
@@ -244,7 +251,7 @@ def _iterate(totals: np.ndarray, messages: np.ndarray, remembered: np.ndarray, r
 def _check(totals: np.ndarray, row_starts: np.ndarray, columns: np.ndarray, failed: np.ndarray) -> None:
     """failed[0]: sign bit set in lanes with an unsatisfied check; failed[1]: 0 in lanes where a bit of a check is undecided."""
     unsatisfied = _fill(np.float32(0))
-    least = _fill(LARGEST)
+    least = _fill(LARGEST_INPUT)
     for row in range(row_starts.size - 1):
         parity = _fill(np.float32(0))
         for edge in range(row_starts[row], row_starts[row + 1]):

@@ -74,7 +74,7 @@ def test_the_least_reliable_bit_of_a_check_hears_the_others_exactly():
     assert np.allclose(np.abs(got), 2 * np.arctanh(np.tanh(others / 2).prod(1)), atol=0.04)
     assert (got > 0).all()  # three likely ones ask for a fourth
     alone = ldpc.decode(np.float32([[5.0]]), graph=graph(np.ones((1, 1), int)), num_iterations=1)
-    assert alone[0, 0] < -100
+    assert alone[0, 0] < -10  # the bound less what was received the other way
 
 
 def test_one_wrong_bit_of_a_hamming_code_is_corrected():
@@ -181,13 +181,13 @@ def test_the_gap_between_two_decoders_is_found_again():
     assert gap_db(swapped)[0] == pytest.approx(-gap)
 
 
-FORMATS = [(12, 60, 1), (20, 22, 2), (64, 128, 2), (100, 450, 6), (292, 324, 1), (293, 330, 2), (512, 1024, 2), (512, 2560, 2),
+FORMATS = [(12, 60, 1), (20, 24, 2), (64, 128, 2), (100, 450, 6), (292, 324, 1), (293, 330, 2), (512, 1024, 2), (512, 2560, 2),
            (700, 1400, 4), (1000, 3000, 8), (1024, 1280, 4)]
 LONG_FORMATS = [(3840, 19200, 2), (3824, 7648, 2), (3900, 4500, 6), (8448, 25344, 2), (8448, 9408, 8), (8448, 16896, 4)]
 
 
 def assert_restores_all(info_bits, code_bits, bits_per_symbol):
-    """From LLRs that are all right, and from a channel as good as none with a perfect prior."""
+    """From LLRs that are all right, and from a channel of any quality with a perfect prior."""
     tensorflow, phy = load()
     encoder = phy.fec.ldpc.LDPC5GEncoder(info_bits, code_bits, num_bits_per_symbol=bits_per_symbol)
     bits = Key(8).integers(2, 5, info_bits)
@@ -195,8 +195,10 @@ def assert_restores_all(info_bits, code_bits, bits_per_symbol):
     code = ldpc.graph_of(info_bits, code_bits, bits_per_symbol)
     llr = (2 * word - 1) * (1 + 9 * Key(8).child("size").uniform(*word.shape))
     assert np.array_equal(ldpc.decode(llr, graph=code) > 0, bits == 1)
-    nothing = Key(8).child("noise").normal(*word.shape)
-    assert np.array_equal(ldpc.decode(nothing, 50.0 * (2 * bits - 1), graph=code) > 0, bits == 1)
+    for esno_db in (-20, -10, 0):
+        mean = 4 * 10 ** (esno_db / 10)
+        llr = mean * (2 * word - 1) + np.sqrt(2 * mean) * Key(8).child("noise").normal(*word.shape)
+        assert np.array_equal(ldpc.decode(llr, 50.0 * (2 * bits - 1), graph=code) > 0, bits == 1)
 
 
 @pytest.mark.sionna
