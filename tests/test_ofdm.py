@@ -164,9 +164,9 @@ def test_motion_in_any_direction_is_a_brute_force_mean():
     multipath = Multipath("cdl_a", speed_kmh=120.0)
     step = 2e-4
     azimuth, zenith = 2 * np.pi * Key(3).uniform(400_000), np.pi * Key(4).uniform(400_000)
-    arrival = np.deg2rad(125.4)  # of the first cluster, TR 38.901 table 7.7.1-1
+    arrival = np.deg2rad(30.1)  # of the tenth cluster, TR 38.901 table 7.7.1-1
     cosine = np.sin(zenith) * np.cos(azimuth) * np.sin(arrival) + np.cos(zenith) * np.cos(arrival)
-    for lag, value in enumerate(multipath.statistics(4, step).correlation[0]):
+    for lag, value in enumerate(multipath.statistics(4, step).correlation[9]):
         drawn = np.exp(2j * np.pi * multipath.doppler_hz * lag * step * cosine)
         assert value == pytest.approx(drawn.mean(), abs=5 / np.sqrt(azimuth.size))
 
@@ -233,14 +233,14 @@ def test_a_longer_item_starts_on_the_same_channel(model: Any):
 
 @pytest.mark.sionna
 def test_neighbouring_seeds_draw_apart():
-    """Catches streams that overlap: Sionna's seeds are places in one stream: 150 in a row draw too much alike."""
+    """Catches streams that overlap: Sionna's seeds are places in one stream: 300 in a row draw too much alike."""
     _, phy = sionna_blocks.load()
     tdl = import_module("sionna.phy.channel.tr38901").TDL("A", 1e-7, 3.5e9, precision="double")
     energy = []
-    for seed in range(150):
+    for seed in range(300):
         with _generator(seed):
             energy.append(float(np.sum(np.abs(tdl(1, 1, 1.0)[0].numpy()) ** 2)))
-    assert_mean(energy, 1.0, 0.05)
+    assert_mean(energy, 1.0, 0.04)
 
 
 @pytest.mark.sionna
@@ -334,13 +334,14 @@ def test_nothing_spreads_without_delays_and_motion():
 def test_slots_follow_each_other_in_time():
     """Catches slots that fade apart, or alike: the step from one slot to the next is that within one; a draw's end starts anew."""
     way = ofdm(num_subcarriers=1, cyclic_prefix_samples=1, speed_kmh=20.0)
-    steps = np.abs(np.diff(way.response(SLOTS_A_DRAW + 1, Key(62)).ravel()))
+    response = way.response(SLOTS_A_DRAW + 1, Key(62))
+    steps = np.abs(np.diff(response.ravel()))
     edge = SLOTS_A_DRAW * 14 - 1
     within, between = np.delete(steps, np.arange(13, steps.size, 14)), steps[13:edge:14]
     expected = np.sqrt(2 - 2 * j0(2 * np.pi * way.multipath.doppler_hz * way.symbol_seconds))
     for some in (within, between):
         assert np.sqrt(np.mean(some**2)) == pytest.approx(expected, rel=0.35)
-    assert steps[edge] > 5 * expected
+    assert steps[edge] > 5 * expected and np.abs(response[-1] - response[0]).min() > 5 * expected
 
 
 @pytest.mark.sionna
