@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from pydantic import ValidationError
 
-from channel_sim import arq, bits, link, loss_trace, losses, parity, protection
+from channel_sim import abstraction, arq, bits, link, loss_trace, losses, parity, protection
 from channel_sim.checks import RequestError
 from channel_sim.stages import Component
 from channel_sim.trial import Receiver
 from decoders import exact_markov, fitted_markov, most_frequent, ngram, none, repeat_last
 from sources import bpe, coder, synthetic, text, tokenizers
-from sources.models import markov
+from sources.models import markov, neural
 from sources.models import ngram as ngram_model
-from sources.models import uniform
+from sources.models import uniform, weights_file
 
 CATALOGUE: Mapping[str, Mapping[str, type[Component]]] = MappingProxyType({
     "sources": {
@@ -36,6 +37,7 @@ CATALOGUE: Mapping[str, Mapping[str, type[Component]]] = MappingProxyType({
         "uniform": uniform.Uniform,
         "exact_markov": markov.ExactMarkov,
         "ngram": ngram_model.NGram,
+        "recurrent": neural.Recurrent,
     },
     "coders": {
         "fixed_length": coder.FixedLength,
@@ -56,6 +58,7 @@ CATALOGUE: Mapping[str, Mapping[str, type[Component]]] = MappingProxyType({
         "bsc": bits.BinarySymmetric,
         "bec": bits.BinaryErasure,
         "coded_link": link.CodedLink,
+        "bler_table": abstraction.BlerTable,
     },
     "decoders": {
         "none": none.NoDecoder,
@@ -71,6 +74,7 @@ CATALOGUE: Mapping[str, Mapping[str, type[Component]]] = MappingProxyType({
     },
 })
 _NAMES = {cls: name for classes in CATALOGUE.values() for name, cls in classes.items()}
+_FORMATS = {ngram_model.FORMAT: "ngram", neural.FORMAT: "recurrent"}
 
 
 def name_of(component: Component) -> str:
@@ -117,7 +121,20 @@ def model_table(model: Any, where: str) -> Mapping[str, Any]:
     if not isinstance(model, str):
         allowed = ", ".join(CATALOGUE["models"])
         raise RequestError(f"{where}: must be a name, a path or a table, got {model!r}; allowed are {allowed}")
-    return {"name": "ngram", "path": model} if model.endswith(".safetensors") else {"name": model}
+    return {"name": _trained(Path(model), where), "path": model} if model.endswith(".safetensors") else {"name": model}
+
+
+def _trained(file: Path, where: str) -> str:
+    """The model whose weights lie in `file`, by the format that the .json beside them names."""
+    try:
+        form = weights_file.read_config(file).get("format")
+    except (OSError, ValueError) as error:
+        raise RequestError(f"{where}: {str(file)!r} must be trained weights with their .json beside them ({error}); "
+                           "make them with channel-sim train") from error
+    if form not in _FORMATS:
+        raise RequestError(f"{where}: {str(file)!r} must be of a format that is read here, {', '.join(map(repr, _FORMATS))}, "
+                           f"got {form!r}; make it anew with channel-sim train")
+    return _FORMATS[form]
 
 
 def _one_line(error: ValidationError, where: str) -> str:

@@ -12,6 +12,8 @@ from channel_sim.stages import Component
 from channel_sim.trial import Chain, Delivery, Received, Sent, receive
 from scenarios import catalogue
 from scenarios.scenario import STAGES, load
+from sources.models import fixed_point, neural
+from sources.models.recurrent import Architecture
 
 ENTRIES = [(kind, name) for kind, classes in catalogue.CATALOGUE.items() for name in classes]
 ROOT = Key(11)
@@ -19,6 +21,7 @@ TEXT = {"name": "text", "item_bytes": 96}
 BITS = {"name": "markov", "flip_probability": 0.1, "num_symbols": 96}
 NEEDED: dict[str, dict[str, Any]] = {
     "bytes_file": {"path": "some.bin"}, "loss_trace": {"path": "trace.txt"}, "receiver": {"abstain_below": 0.5},
+    "recurrent": {"path": "tiny.safetensors"},
     "coded_link": {"block_bits": 64, "esno_db": 0.0}, "bsc": {"flip_probability": 0.05, "crc": "crc16"},
 }
 """What an entry must be told, or is told so that it has something to do; a link of any name is told an Es/N0."""
@@ -30,7 +33,16 @@ def files() -> Path:
     folder = Path(mkdtemp(prefix="channel-sim-tests-"))
     (folder / "trace.txt").write_text("0010110001" * 20)
     (folder / "some.bin").write_bytes(bytes(range(256)) * 40)
+    untrained(folder / "tiny.safetensors", vocab_size=256, tokenizer="bytes")
     return folder
+
+
+def untrained(file: Path, *, vocab_size: int, tokenizer: str, hidden: int = 24) -> str:
+    """Weights of a small recurrent model as drawn, but sure of itself, so that rates and streams depend on all it has seen."""
+    weights = Architecture(vocab_size=vocab_size, embedding=8, hidden=hidden).initial(ROOT.child(tokenizer))
+    weights["head"] *= 8
+    neural.save_weights(file, fixed_point.quantise(weights), {"tokenizer": {"name": tokenizer}})
+    return str(file)
 
 
 def tables_with(kind: str, name: str) -> dict[str, Any]:
