@@ -10,13 +10,13 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from channel_sim.checks import RequestError
 from scenarios import catalogue
 from scenarios.arguments import count
+from scenarios.executors import spawning
 from scenarios.progress import Progress
 from sources.compressor import decode_blocks, encode_blocks
 from sources.container import DIGEST_BYTES, Damaged, Layout, Reader, Writer
@@ -70,6 +70,7 @@ def _decompress(options: argparse.Namespace) -> int:
             for contents in _in_turn(partial(decode_blocks, models), _batches(reader), options.workers):
                 for content in contents:
                     target.write(_or_zeros(content, target.tell(), damaged))
+                target.flush()  # who reads along sees every batch as it comes
                 progress(target.tell(), reader.num_bytes or target.tell())
             if not reader.ended:
                 damaged.append("its end is missing")
@@ -128,7 +129,7 @@ def _in_turn(function: Callable[[Sequence[Any]], Any], batches: Iterator[Any], w
     if workers == 1:
         yield from map(function, batches)
         return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, mp_context=spawning(workers)) as pool:
         waiting = deque(pool.submit(function, batch) for batch in islice(batches, 2 * workers))
         while waiting:
             yield waiting.popleft().result()

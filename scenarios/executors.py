@@ -172,8 +172,13 @@ class _Processes(Crew):
         self._pool.shutdown(cancel_futures=True)
 
     def _open(self) -> None:
-        self._context = _Context(max(1, num_cores() // self.num_workers))
+        self._context = spawning(self.num_workers)
         self._pool = ProcessPoolExecutor(self.num_workers, mp_context=self._context, initializer=_end_with_parent)
+
+
+def spawning(num_workers: int) -> _Context:
+    """Where `num_workers` processes come from that share the cores: more threads than cores would wait for one another."""
+    return _Context(max(1, num_cores() // num_workers))
 
 
 class _Context(SpawnContext):
