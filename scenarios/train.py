@@ -12,12 +12,15 @@ from scenarios.arguments import count
 def add_trainers(models: Any) -> None:
     """A sub-command for each; `models` is what `add_subparsers` gave."""
     _add_bler_table(models)
+    _add_loss_model(models)
     ngram = models.add_parser("ngram", help="byte n-gram, interpolated Kneser-Ney, pruned")
     ngram.set_defaults(function=_ngram)
     ngram.add_argument("--data", type=Path, required=True, help="a file or a folder of training data")
     ngram.add_argument("--out", type=Path, default=Path("ngram.safetensors"), help="weights to write (default ngram.safetensors)")
     ngram.add_argument("--order", type=count, default=8, help="longest n-gram (default 8)")
     ngram.add_argument("--max-megabytes", type=float, default=6.0, help="size to prune to (default 6)")
+    _add_bpe(models)
+    _add_text(models)
 
 
 def _ngram(options: argparse.Namespace) -> int:
@@ -27,6 +30,20 @@ def _ngram(options: argparse.Namespace) -> int:
     with Progress("ngram") as progress:
         card = train_ngram(options.data, options.out, order=options.order, max_megabytes=options.max_megabytes, progress=progress)
     print(card)
+    return 0
+
+
+def _add_loss_model(models: Any) -> None:
+    fit = models.add_parser("loss-model", help="loss models fitted to a trace, and a scenario that replays it beside them")
+    fit.set_defaults(function=_loss_model)
+    fit.add_argument("trace", type=Path, metavar="TRACE", help="text file of 0 and 1, one a packet, 1 = lost")
+    fit.add_argument("--out", type=Path, default=Path("loss_model.toml"), help="scenario to write (default loss_model.toml)")
+
+
+def _loss_model(options: argparse.Namespace) -> int:
+    from scenarios.loss_models import fit_trace
+
+    print(fit_trace(options.trace, options.out))
     return 0
 
 
@@ -79,3 +96,37 @@ def _above_zero(text: str) -> float:
     if not number > 0:
         raise argparse.ArgumentTypeError(f"must be above 0, got {text}")
     return number
+
+
+def _add_bpe(models: Any) -> None:
+    bpe = models.add_parser("bpe", help="vocabulary of byte pairs, for tokenizer bpe")
+    bpe.set_defaults(function=_bpe)
+    bpe.add_argument("--data", type=Path, required=True, help="a file or a folder of training data")
+    bpe.add_argument("--out", type=Path, default=Path("bpe.json"), help="vocabulary to write (default bpe.json)")
+    bpe.add_argument("--vocab-size", type=count, default=1024, help="number of tokens (default 1024)")
+
+
+def _bpe(options: argparse.Namespace) -> int:
+    from sources.bpe import train_bpe
+
+    print(train_bpe(options.data, options.out, vocab_size=options.vocab_size))
+    return 0
+
+
+def _add_text(models: Any) -> None:
+    text = models.add_parser("text", help="recurrent network over byte pairs or bytes, exact in integers once trained")
+    text.set_defaults(function=_text)
+    text.add_argument("--config", type=Path, required=True, help="settings (TOML); an empty file takes the defaults")
+    text.add_argument("--data", type=Path, required=True, help="a file or a folder of training data")
+    text.add_argument("--out", type=Path, default=Path("text.safetensors"), help="weights to write (default text.safetensors)")
+    text.add_argument("--resume", action="store_true", help="go on from the checkpoint beside --out")
+
+
+def _text(options: argparse.Namespace) -> int:
+    from scenarios.progress import Progress
+    from sources.training_text import train_text
+
+    with Progress("text") as progress:
+        card = train_text(options.config, options.data, options.out, resume=options.resume, progress=progress)
+    print(card)
+    return 0
