@@ -1,0 +1,236 @@
+"""Training of the recurrent text models: settings, one update after another, and checkpoints to go on from."""
+
+from __future__ import annotations
+
+import json
+import time
+import tomllib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from channel_sim.checks import RequestError
+from channel_sim.keys import Key
+from sources.bpe import vocabulary
+from sources.models.recurrent import Architecture, network
+from sources.text_lanes import Encode, Lanes, messages, set_aside
+
+_MEASURED_LANES = 32
+_MEASURED_MESSAGES = 128
+_MAY_CHANGE = {"minutes", "updates", "learning_rate", "updates_per_checkpoint", "licence"}
+"""Settings that a resumed training may have another value of."""
+
+
+class Settings(BaseModel):
+    """What a configuration file (TOML) may say; every key has a default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tokenizer: Literal["bpe", "bytes"] = Field("bpe", description="what a token is")
+    vocabulary: str | None = Field(None, description="vocabulary of tokenizer bpe; default: the shipped one")
+    embedding: int = Field(256, ge=1, le=1040, description="length of a token's vector")
+    hidden: int = Field(512, ge=1, le=1040, description="length of the state")
+    lanes: int = Field(64, ge=1, description="messages trained side by side")
+    window: int = Field(64, ge=1, description="tokens between two updates, through which errors are propagated back")
+    message_bytes: int = Field(1024, ge=1, description="length of a message that starts from nothing")
+    learning_rate: float = Field(3e-3, gt=0, description="highest rate of Adam; a cosine takes it to 0")
+    warm_up: float = Field(0.02, ge=0, lt=1, description="part of the training in which the rate rises")
+    clip: float = Field(1.0, gt=0, description="largest norm of a gradient")
+    updates: int = Field(8000, ge=1, description="updates to train for")
+    minutes: float | None = Field(None, gt=0, description="end the schedule by the clock instead; not repeatable bit for bit")
+    updates_per_checkpoint: int = Field(250, ge=1, description="updates between measurements on the part set aside")
+    set_aside_every: int = Field(64, ge=2, description="one of so many blocks of 16 KiB is measured on, not trained on")
+    precision: Literal["float32", "bfloat16"] = Field("float32", description="of matrix products in training")
+    seed: int = Field(1, ge=0, description="of initial weights and order of messages")
+    licence: str = Field("not stated", description="of the data, for the model card")
+
+    @classmethod
+    def read(cls, path: Path) -> Settings:
+        """The settings in a TOML file; RequestError with the key that is wrong."""
+        try:
+            return cls(**tomllib.loads(Path(path).read_text(encoding="utf-8")))
+        except OSError as error:
+            raise RequestError(f"--config must be a file that can be read, got {str(path)!r} ({error.strerror})") from error
+        except tomllib.TOMLDecodeError as error:
+            raise RequestError(f"--config must be TOML, got {str(path)!r} ({error})") from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(map(str, first["loc"]))
+            raise RequestError(f"{path}: {key}: {first['msg']}; keys are {', '.join(cls.model_fields)}") from error
+
+    def code(self) -> tuple[int, Encode]:
+        """(vocab_size, bytes -> tokens)."""
+        if self.tokenizer == "bytes":
+            return 256, lambda contents: [np.frombuffer(content, np.uint8).astype(np.int32) for content in contents]
+        chosen = vocabulary(self.vocabulary)
+        return len(chosen.strings), chosen.encode
+
+
+@dataclass(frozen=True)
+class Point:
+    """One point of the learning curve."""
+
+    updates: int
+    tokens: int
+    cpu_seconds: float
+    seconds: float
+    training_bits_per_token: float
+    held_out_bits_per_byte: float
+
+
+class Trainer:
+    """A training under way: weights, the best so far, optimiser, place in the data, learning curve; a checkpoint holds it all."""
+
+    def __init__(self, settings: Settings, text: bytes) -> None:
+        import keras
+
+        self.settings = settings
+        vocab_size, encode = settings.code()
+        self.architecture = Architecture(vocab_size=vocab_size, embedding=settings.embedding, hidden=settings.hidden)
+        key = Key(settings.seed).child("train text")
+        training, aside = set_aside(text, settings.set_aside_every)
+        self.lanes = Lanes(training, encode, self.architecture.start, settings.message_bytes, key, settings.lanes)
+        self.aside = messages(aside, settings.message_bytes, _MEASURED_MESSAGES)
+        self.model = network(self.architecture, settings.lanes, settings.precision)
+        self.best = self.architecture.initial(key.child("weights"))
+        for name, value in self.best.items():
+            self.model.weight[name].assign(value)
+        optimizer = keras.optimizers.Adam(settings.learning_rate, beta_2=0.99, global_clipnorm=settings.clip)
+        optimizer.build(self.model.trainable_variables)
+        self.model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=False)
+        self.judge = network(self.architecture, _MEASURED_LANES)
+        self.judge.compile(jit_compile=False)
+        self.updates, self.loss, self.curve = 0, float("nan"), list[Point]()
+        self._seconds = self._cpu_seconds = 0.0
+        self._clock, self._cpu_clock = time.monotonic(), time.process_time()
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock seconds so far, those before a checkpoint included."""
+        return self._seconds + time.monotonic() - self._clock
+
+    @property
+    def cpu_seconds(self) -> float:
+        return self._cpu_seconds + time.process_time() - self._cpu_clock
+
+    @property
+    def part_done(self) -> float:
+        """How much of the schedule is behind, 0 to 1."""
+        if self.settings.minutes is not None:
+            return min(1.0, self.seconds / (60 * self.settings.minutes))
+        return self.updates / self.settings.updates
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """(done, total) in updates, or in seconds where the clock decides."""
+        if self.settings.minutes is None:
+            return self.updates, self.settings.updates
+        total = round(60 * self.settings.minutes)
+        return min(total, round(self.seconds)), total
+
+    def update(self) -> None:
+        """One update on the next window of every lane."""
+        if not self.updates:
+            self._clock, self._cpu_clock = time.monotonic(), time.process_time()
+        done, settings = self.part_done, self.settings
+        rise = min(1.0, (done + 1e-3) / (settings.warm_up + 1e-3))
+        self.model.optimizer.learning_rate.assign(settings.learning_rate * rise * 0.5 * (1 + np.cos(np.pi * done)))
+        window = self.lanes.window(settings.window)
+        targets = window[:, 1:]
+        real = targets < self.architecture.vocab_size  # a start token is given, never predicted
+        loss = float(self.model.train_on_batch(window[:, :-1], np.where(real, targets, 0), sample_weight=real.astype(np.float32)))
+        bits = loss / np.log(2) / max(float(real.mean()), 1e-9)
+        self.loss = bits if not self.updates else 0.98 * self.loss + 0.02 * bits
+        self.updates += 1
+
+    def measure(self) -> bool:
+        """Add a point to the learning curve, in float32 on the part set aside; whether it is the best so far, and then kept."""
+        for name, value in self.model.weight.items():
+            self.judge.weight[name].assign(value)
+        encoded = self.lanes.encode(self.aside)
+        bits = self._bits(encoded) / sum(map(len, self.aside))
+        best = all(bits < one.held_out_bits_per_byte for one in self.curve)
+        if best:
+            self.best = self.weights()
+        tokens = self.updates * self.settings.lanes * self.settings.window
+        self.curve.append(Point(self.updates, tokens, round(self.cpu_seconds, 1), round(self.seconds, 1), round(self.loss, 4),
+                                round(bits, 5)))
+        return best
+
+    def _bits(self, encoded: list[np.ndarray]) -> float:
+        # one shape for all batches: another one would be compiled afresh
+        longest, total = max(map(len, encoded)), 0.0
+        for first in range(0, len(encoded), _MEASURED_LANES):
+            tokens = np.full((_MEASURED_LANES, longest + 1), self.architecture.start, np.int32)
+            for row, one in zip(tokens, encoded[first:first + _MEASURED_LANES]):
+                row[1:1 + len(one)] = one
+            total += _nats(self.judge.predict_on_batch(tokens[:, :-1]), tokens[:, 1:]) / float(np.log(2))
+        return total
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """float32, as in `Architecture.shapes`."""
+        return {name: _number(value) for name, value in self.model.weight.items()}
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint; the last one is replaced only by a whole one."""
+        arrays = {f"weight.{name}": value for name, value in self.weights().items()} | {"carried": _number(self.model.carried)}
+        arrays |= {f"best.{name}": value for name, value in self.best.items()}
+        arrays |= {f"optimizer.{place}": _number(one) for place, one in enumerate(self.model.optimizer.variables)}
+        arrays |= {"waiting": np.concatenate(self.lanes.waiting), "lengths": np.array([one.size for one in self.lanes.waiting])}
+        counters = {"updates": self.updates, "loss": self.loss, "seconds": self.seconds, "cpu_seconds": self.cpu_seconds,
+                    "epoch": self.lanes.epoch, "next_piece": self.lanes.next_piece, "curve": [asdict(one) for one in self.curve],
+                    "settings": self.settings.model_dump()}
+        fresh = path.with_suffix(".new")
+        save_file(arrays, fresh, {"counters": json.dumps(counters)})
+        fresh.replace(path)
+
+    def load(self, path: Path) -> None:
+        """Go on from a checkpoint; RequestError where it is another training's."""
+        from safetensors import safe_open
+
+        try:
+            arrays = load_file(path)
+            with safe_open(path, "numpy") as file:
+                counters = json.loads(file.metadata()["counters"])
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise RequestError(f"--resume: no checkpoint can be read from {str(path)!r} ({error}); leave --resume out") from error
+        before, now = ({key: value for key, value in one.items() if key not in _MAY_CHANGE}
+                       for one in (counters["settings"], self.settings.model_dump()))
+        if before != now:
+            changed = ", ".join(key for key in now if now[key] != before.get(key))
+            raise RequestError(f"--resume: {str(path)!r} was trained with another {changed}; put it back, or leave --resume out")
+        for name, variable in self.model.weight.items():
+            variable.assign(arrays[f"weight.{name}"])
+            self.best[name] = arrays[f"best.{name}"]
+        self.model.carried.assign(arrays["carried"])
+        for place, variable in enumerate(self.model.optimizer.variables):
+            variable.assign(arrays[f"optimizer.{place}"])
+        lanes = self.lanes
+        waiting = np.split(arrays["waiting"], np.cumsum(arrays["lengths"])[:-1])
+        self.lanes = Lanes(lanes.text, lanes.encode, lanes.start, lanes.message_bytes, lanes.key, lanes.num_lanes,
+                           counters["epoch"], counters["next_piece"], waiting)
+        self.updates, self.loss = counters["updates"], counters["loss"]
+        self.curve = [Point(**one) for one in counters["curve"]]
+        self._seconds, self._cpu_seconds = counters["seconds"], counters["cpu_seconds"]
+        self._clock, self._cpu_clock = time.monotonic(), time.process_time()
+
+
+def _number(variable: Any) -> np.ndarray:
+    """A contiguous copy, on this side of the backend."""
+    from keras import ops
+
+    return np.array(ops.convert_to_numpy(ops.copy(variable)), order="C")
+
+
+def _nats(logits: np.ndarray, targets: np.ndarray) -> float:
+    """Sum of -ln p of `targets`, but of those that are no token: starts and what fills up a lane."""
+    exact = np.asarray(logits, np.float64)
+    exact -= exact.max(axis=2, keepdims=True)
+    real = targets < exact.shape[2]
+    chosen = np.take_along_axis(exact, np.where(real, targets, 0)[..., None], 2)[..., 0]
+    return float(((np.log(np.exp(exact).sum(axis=2)) - chosen) * real).sum())
