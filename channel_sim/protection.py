@@ -42,14 +42,19 @@ class NoProtection(Interleaved):
         depth = self.interleave_depth
         return [min(depth, num_packets - first) for first in range(0, num_packets, depth)]
 
-    def _deliver(self, packets: Packets, observation: Observation, places: np.ndarray | None, channel: Channel) -> Delivery:
-        detection = channel.detect(observation)
+    def _deliver(self, packets: Packets, observation: Observation, places: np.ndarray | None, channel: Channel,
+                 a_priori: np.ndarray | None = None) -> Delivery:
+        detection = channel.detect(observation, a_priori)
         received = channel.deliver(observation, detection)
         reception = received if places is None else picked(packets, received, places)
         known_at = np.arange(packets.num_packets) if places is None else places
         counts = (channel_counts(observation, detection, received) | residual_counts(packets, reception)
                   | delay_counts(np.where(reception.lost, -1, known_at)))
-        return Delivery(reception, observation.ledger, counts, channel_card(channel, observation, detection))
+
+        def again(prior: np.ndarray) -> Delivery:
+            return self._deliver(packets, observation, places, channel, prior[np.argsort(known_at)])
+
+        return Delivery(reception, observation.ledger, counts, channel_card(channel, observation, detection), again)
 
 
 class Repeat(Interleaved):

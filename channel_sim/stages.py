@@ -7,7 +7,7 @@ the result of an item never depends on its neighbours, on the batch or on the nu
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, final
 
@@ -15,6 +15,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from channel_sim.card import Card
+from channel_sim.checks import RequestError
 from channel_sim.crc import CRC_BITS, CrcName
 from channel_sim.keys import Key
 from channel_sim.ledger import Ledger
@@ -100,6 +101,11 @@ class Coder(Component, ABC):
     @abstractmethod
     def receive(self, receptions: Sequence[Reception], preambles: Sequence[Preamble]) -> list[Evidence]:
         """Evidence for each item. Packets that can't be decoded become unknown tokens, never exceptions."""
+
+    def a_priori(self, evidence: Evidence, reconstruction: Reconstruction, preamble: Preamble) -> np.ndarray:
+        """float32 [num_packets, max_bits]: extrinsic LLRs of payload bits, what the decoder knows beyond the evidence it had."""
+        raise RequestError(f"num_exchanges must be 0 with coder {type(self).__name__}: bits of its packets are no bits of single "
+                           'tokens; use coder "fixed_length"')
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,12 +216,15 @@ class Delivery:
 
     counts: metric name -> (numerator, denominator), of what the channel and the protection did.
     card:   what the losses on the air looked like.
+    again:  the same observation, detected anew with a prior float32 [num_packets, max_bits] on the bits of the coder's packets;
+            None where protection stands between.
     """
 
     reception: Reception
     ledger: Ledger
     counts: dict[str, tuple[float, float]] = field(default_factory=dict)
     card: Card | None = None
+    again: Callable[[np.ndarray], Delivery] | None = None
 
 
 class Protection(Component, ABC):

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from pydantic import Field
 
+from channel_sim.checks import RequestError
 from channel_sim.keys import Key
 from channel_sim.ledger import Ledger
 from channel_sim.metrics import Measurement, Truth, measure
@@ -22,6 +23,7 @@ class Receiver(Component):
     """What the receiver does around its decoder."""
 
     abstain_below: float = Field(0.0, ge=0, le=1, description="restored tokens of lower confidence are given up (LOST)")
+    num_exchanges: int = Field(0, ge=0, le=64, description="times that the decoder's posterior goes back to the channel as a prior")
 
 
 @dataclass(frozen=True)
@@ -118,10 +120,35 @@ def restore(chain: Chain, evidence: Sequence[Evidence], keys: Sequence[Key], rep
     return received
 
 
+def exchange(chain: Chain, heard: Heard, preambles: Sequence[Preamble], keys: Sequence[Key], replicate: int) -> Heard:
+    """Once around: what the decoder infers beyond its evidence is a prior of the channel decoder, which then hears better.
+
+    Extrinsic both ways: neither is told again what it said itself.
+
+    Source: J. Hagenauer, "Source-controlled channel decoding", IEEE Trans. Commun. 43 (1995).
+    """
+    inferred = chain.decoder.restore(heard.evidence, [key.child("decoder", replicate) for key in keys])
+    deliveries = [_detected_again(chain.coder, *sides)
+                  for sides in zip(heard.deliveries, heard.evidence, inferred, preambles, strict=True)]
+    return Heard(deliveries, chain.coder.receive([one.reception for one in deliveries], preambles))
+
+
+def _detected_again(coder: Coder, delivery: Delivery, evidence: Evidence, inferred: Reconstruction,
+                    preamble: Preamble) -> Delivery:
+    if delivery.again is None:
+        raise RequestError('num_exchanges must be 0 with a protection, which stands before the channel: use protection "none"')
+    if inferred.posterior is None and not evidence.known.all():
+        raise RequestError("num_exchanges must be 0 with a decoder that states no posterior; use one that does, such as ngram")
+    return delivery if evidence.known.all() else delivery.again(coder.a_priori(evidence, inferred, preamble))
+
+
 def run(chain: Chain, sent: Sequence[Sent], replicate: int, root: Key, heard: Heard | None = None) -> list[Outcome]:
     """Send what is coded through the channel, unless it was `heard` before, receive it, and measure; one outcome an item."""
     heard = heard or carry(chain, sent, replicate, root)
-    received = restore(chain, heard.evidence, [root.child("item", one.index) for one in sent], replicate)
+    keys = [root.child("item", one.index) for one in sent]
+    for _ in range(chain.receiver.num_exchanges):
+        heard = exchange(chain, heard, [one.preamble for one in sent], keys, replicate)
+    received = restore(chain, heard.evidence, keys, replicate)
     return [_outcome(chain, *sides) for sides in zip(sent, heard.deliveries, received, strict=True)]
 
 

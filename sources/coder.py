@@ -15,12 +15,24 @@ from pydantic import Field, SerializeAsAny, field_validator
 from channel_sim import memo
 from channel_sim.checks import require
 from channel_sim.stages import Coder
-from channel_sim.types import Evidence, Packets, Preamble, Reception, Tokens, bits_for, bits_to_tokens, token_bits
+from channel_sim.types import (
+    Evidence,
+    Origin,
+    Packets,
+    Preamble,
+    Reception,
+    Reconstruction,
+    Tokens,
+    bits_for,
+    bits_to_tokens,
+    token_bits,
+)
 from sources.entropy import Lane, Run, decode_lanes, encode_run, settled_counts
 from sources.models.model import CausalModel
 
 _ENDLESS = 1 << 31  # more packets than any item has
 _LARGEST = 2**31 - 1
+_LEAST_PROBABLE = 1e-9  # float32 posteriors say no more: a prior of ±20.7 at most
 
 
 class FixedLength(Coder):
@@ -89,6 +101,22 @@ class FixedLength(Coder):
             grid=preamble.grid,
             bit_llr=llr[back] if np.any(llr) else None,
         )
+
+    def a_priori(self, evidence: Evidence, reconstruction: Reconstruction, preamble: Preamble) -> np.ndarray:
+        vocab_size = evidence.vocab_size
+        order, bounds = self._layout(preamble.num_tokens, preamble.num_packets, vocab_size)
+        extrinsic = np.zeros((preamble.num_tokens, bits_for(vocab_size)))
+        inferred = reconstruction.origin != Origin.RECEIVED
+        assert reconstruction.posterior is not None
+        ones = reconstruction.posterior.astype(np.float64) @ token_bits(np.arange(vocab_size), vocab_size)
+        ones = np.clip(ones, _LEAST_PROBABLE, 1 - _LEAST_PROBABLE)  # [inferred tokens, bits_per_token]
+        extrinsic[inferred] = np.log(ones / (1 - ones))
+        if evidence.bit_llr is not None:
+            extrinsic[inferred] -= evidence.bit_llr[inferred]
+        rows, places = _cells(bounds)
+        cells = np.zeros((preamble.num_packets, int(np.diff(bounds).max(initial=0)), extrinsic.shape[1]), np.float32)
+        cells[rows, places] = extrinsic[order]
+        return cells.reshape(preamble.num_packets, -1)
 
     def _tokens_per_packet(self, vocab_size: int) -> int:
         width = bits_for(vocab_size)

@@ -1,0 +1,128 @@
+"""Iterating between prior and channel decoder: extrinsic both ways, in the right places, and refused where it has no meaning."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from channel_sim.checks import RequestError
+from channel_sim.keys import Key
+from channel_sim.protection import NoProtection
+from channel_sim.stages import Channel, Detection, Observation
+from channel_sim.trial import Chain, Receiver, run, send
+from channel_sim.types import Evidence, Origin, Packets, Preamble, Reconstruction, Tokens
+from scenarios.scenario import load
+from sources.coder import FixedLength
+
+CODERS = [FixedLength(packet_bits=24, interleave=False), FixedLength(packet_bits=40, interleave=True)]
+
+
+def coded(coder: FixedLength) -> tuple[Tokens, Packets, Preamble]:
+    tokens = Tokens(Key(1).integers(200, 21).astype(np.int32), 256)
+    return (tokens, *coder.encode([tokens])[0])
+
+
+def inferred(tokens: Tokens, posterior: np.ndarray) -> Reconstruction:
+    num = tokens.values.size
+    return Reconstruction(tokens.values, np.full(num, Origin.INFERRED, np.uint8), np.full(num, 0.5, np.float32), 256,
+                          posterior=posterior.astype(np.float32))
+
+
+@pytest.mark.parametrize("coder", CODERS, ids=["in order", "interleaved"])
+def test_a_priori_bits_lie_where_the_packets_have_them(coder: FixedLength):
+    """Catches a prior on another packet's bits: a posterior that knows the tokens must have the sign of every payload bit."""
+    tokens, packets, preamble = coded(coder)
+    posterior = np.full((21, 256), 0.1 / 255)
+    posterior[np.arange(21), tokens.values] = 0.9
+    nothing = Evidence(np.zeros(21, bool), np.zeros(21, np.int32), 256)
+    prior = coder.a_priori(nothing, inferred(tokens, posterior), preamble)
+    assert prior.shape == packets.bits.shape
+    inside = np.arange(prior.shape[1]) < packets.num_bits[:, None]
+    assert np.array_equal(prior[inside] > 0, packets.bits[inside] == 1) and not np.any(prior[~inside])
+
+
+def test_a_priori_bits_are_extrinsic():
+    """Catches evidence that is told again: brute force over tokens of two bits, by marginals of the posterior less the evidence."""
+    coder = FixedLength(packet_bits=4)
+    llr = np.array([[0.7, -1.2], [2.0, 0.3], [-0.4, 0.0]], np.float32)
+    prior = np.array([[0.1, 0.2, 0.3, 0.4], [0.7, 0.1, 0.1, 0.1], [0.25, 0.25, 0.25, 0.25]])
+    likelihood = np.array([[np.exp(one[0] * (token >> 1) + one[1] * (token & 1)) for token in range(4)] for one in llr])
+    posterior = prior * likelihood
+    posterior /= posterior.sum(axis=1, keepdims=True)
+    evidence = Evidence(np.zeros(3, bool), np.zeros(3, np.int32), 4, bit_llr=llr)
+    told = Reconstruction(np.zeros(3, np.int32), np.full(3, Origin.INFERRED, np.uint8), np.ones(3, np.float32), 4,
+                          posterior=posterior.astype(np.float32))
+    found = coder.a_priori(evidence, told, Preamble(3, 2, (3,), (4,))).reshape(-1)[:6].reshape(3, 2)
+    for row in range(3):
+        for bit in (0, 1):
+            ones = np.array([token >> 1 - bit & 1 for token in range(4)], bool)
+            expected = np.log(posterior[row, ones].sum() / posterior[row, ~ones].sum()) - llr[row, bit]
+            assert found[row, bit] == pytest.approx(expected, abs=1e-5)
+    assert np.allclose(found[2], 0, atol=1e-6)  # a flat prior adds nothing
+
+
+class Echo(Channel):
+    """Hands back the prior as its LLRs; without one, weak LLRs of the truth."""
+
+    def transmit(self, packets: Any, keys: Any) -> list[Observation]:
+        return [Observation(one, np.zeros(one.num_packets, bool), None, self.charge(one)) for one in packets]
+
+    def detect(self, observation: Observation, a_priori: np.ndarray | None = None) -> Detection:
+        bits = observation.packets.bits
+        llr = (bits - 0.5).astype(np.float32) if a_priori is None else a_priori
+        return Detection(llr, np.ones(len(bits), bool))
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+def test_a_prior_goes_on_the_air_in_the_order_of_the_air(depth: int):
+    """Catches a prior that meets another packet's bits where packets are interleaved."""
+    _, packets, _ = coded(CODERS[0])
+    delivery, = NoProtection(interleave_depth=depth).send([packets], Echo(), [Key(2)])
+    assert delivery.again is not None
+    prior = (packets.bits * 4.0 - 2 + np.arange(packets.num_packets)[:, None] / 100).astype(np.float32)
+    inside = np.arange(prior.shape[1]) < packets.num_bits[:, None]
+    again = delivery.again(prior).reception.llr
+    np.testing.assert_allclose(again[inside], prior[inside], rtol=1e-6)
+
+
+def chain(**tables: Any) -> Chain:
+    base = {"question": "?", "source": {"name": "text", "item_bytes": 300}, "decoder": {"name": "ngram"},
+            "channel": {"name": "bsc", "flip_probability": 0.05, "soft": True},
+            "coder": {"name": "fixed_length", "packet_bits": 240, "header_bits": 0}, "arm": [{"label": "a"}]}
+    return load(base | tables).tasks[0].chain
+
+
+@pytest.mark.parametrize(("tables", "message"), [
+    ({"coder": {"name": "entropy"}, "channel": {"name": "bsc", "crc": "none", "flip_probability": 0.05}}, "with coder Entropy"),
+    ({"protection": {"name": "repeat"}, "channel": {"name": "packet_loss", "loss_rate": 0.5}}, "with a protection"),
+    ({"decoder": {"name": "none"}}, "with a decoder that states no posterior"),
+])
+def test_exchanges_without_meaning_are_refused(tables: dict[str, Any], message: str):
+    """Catches a number of exchanges that is silently not made."""
+    asked = replace(chain(**tables), receiver=Receiver(num_exchanges=1))
+    with pytest.raises(RequestError, match=f"num_exchanges must be 0 {message}"):
+        run(asked, send(asked, [0, 1], Key(1)), 0, Key(1))
+
+
+def test_a_channel_without_a_code_hears_nothing_new():
+    """Catches a prior that comes back as evidence: where bits are independent, extrinsic means that nothing is added."""
+    once, often = (replace(chain(), receiver=Receiver(num_exchanges=number)) for number in (0, 2))
+    (first,), (second,) = (run(one, send(one, [0], Key(1)), 0, Key(1)) for one in (once, often))
+    assert first.measurement.values["token_error_rate"] == second.measurement.values["token_error_rate"]
+    np.testing.assert_array_equal(first.received.evidence.bit_llr, second.received.evidence.bit_llr)
+
+
+@pytest.mark.sionna
+def test_exchanges_mend_code_blocks_that_context_can_help():
+    """Catches exchanges without gain: at the edge of the waterfall text must pull blocks through that failed alone."""
+    link = {"name": "coded_link", "block_bits": 256, "ebno_db": 1.0, "on_crc_failure": "deliver"}
+    arm = chain(channel=link)
+    sent = send(arm, range(8), Key(3))
+    counts = []
+    for number in (0, 2):
+        outcomes = run(replace(arm, receiver=Receiver(num_exchanges=number)), sent, 0, Key(3))
+        counts.append(sum(one.delivery.counts["block_error_rate"][0] for one in outcomes))
+    assert counts[0] >= 20 and counts[1] < 0.4 * counts[0]
