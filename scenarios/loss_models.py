@@ -44,7 +44,9 @@ def statistics(lost: np.ndarray, models: Mapping[str, PacketLossChannel]) -> str
     lines = [head + f"{f'residual ({n},{k})':>18}", _line("trace", trace_law(lost), residual_loss(lost, n, k))]
     for name, model in models.items():
         left = residual_loss(model.lost_packets(_DRAWN_SLOTS, Key(1).child("fit", name)), n, k)
-        lines.append(_line(_LABELS[name], model.loss_law(), left))
+        law = model.loss_law()
+        assert law is not None  # every model that is fitted states its law
+        lines.append(_line(_LABELS[name], law, left))
     return "\n".join([*lines, f"residual: losses of source packets that a systematic ({n},{k}) erasure code leaves; of a model "
                               f"from {_DRAWN_SLOTS:,} slots"])
 
