@@ -102,9 +102,11 @@ class Trainer:
             self.model.weight[name].assign(value)
         optimizer = keras.optimizers.Adam(settings.learning_rate, beta_2=0.99, global_clipnorm=settings.clip)
         optimizer.build(self.model.trainable_variables)
-        self.model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=False)
+        # TensorFlow's graphs beat XLA here on a processor; JAX would run one operation at a time without it
+        compiled = keras.backend.backend() == "jax"
+        self.model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=compiled)
         self.judge = network(self.architecture, _MEASURED_LANES)
-        self.judge.compile(jit_compile=False)
+        self.judge.compile(jit_compile=compiled)
         self.updates, self.loss, self.curve = 0, float("nan"), list[Point]()
         self._seconds = self._cpu_seconds = 0.0
         self._clock, self._cpu_clock = time.monotonic(), time.process_time()
@@ -144,19 +146,22 @@ class Trainer:
         targets = window[:, 1:]
         real = targets < self.architecture.vocab_size  # a start token is given, never predicted
         loss = float(self.model.train_on_batch(window[:, :-1], np.where(real, targets, 0), sample_weight=real.astype(np.float32)))
+        if hasattr(self.model, "jax_state_sync"):
+            self.model.jax_state_sync()  # until then JAX holds the new weights outside the variables
         bits = loss / np.log(2) / max(float(real.mean()), 1e-9)
         self.loss = bits if not self.updates else 0.98 * self.loss + 0.02 * bits
         self.updates += 1
 
     def measure(self) -> bool:
         """Add a point to the learning curve, in float32 on the part set aside; whether it is the best so far, and then kept."""
-        for name, value in self.model.weight.items():
+        weights = self.weights()
+        for name, value in weights.items():
             self.judge.weight[name].assign(value)
         encoded = self.lanes.encode(self.aside)
         bits = self._bits(encoded) / sum(map(len, self.aside))
         best = all(bits < one.held_out_bits_per_byte for one in self.curve)
         if best:
-            self.best = self.weights()
+            self.best = weights
         tokens = self.updates * self.settings.lanes * self.settings.window
         self.curve.append(Point(self.updates, tokens, round(self.cpu_seconds, 1), round(self.seconds, 1), round(self.loss, 4),
                                 round(bits, 5)))
