@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +127,11 @@ def _text(options: argparse.Namespace) -> int:
     from scenarios.progress import Progress
     from sources.training_text import train_text
 
-    with Progress("text") as progress:
-        card = train_text(options.config, options.data, options.out, resume=options.resume, progress=progress)
+    try:
+        with Progress("text") as progress:
+            card = train_text(options.config, options.data, options.out, resume=options.resume, progress=progress)
+    except KeyboardInterrupt:
+        print(f"channel-sim: interrupted; --resume goes on from {options.out.with_suffix('.checkpoint')}", file=sys.stderr)
+        return 1
     print(card)
     return 0
