@@ -35,7 +35,7 @@ class LossLaw:
     @property
     def is_anti_bursty(self) -> bool:
         """A loss makes the next one less likely: bursts are shorter than the 1 / (1 - loss rate) of independent losses."""
-        return self.loss_given_loss is not None and self.loss_given_loss < self.loss_rate * (1 - 1e-9)
+        return self.loss_given_loss is not None and self.loss_given_loss < self.loss_rate * (1 - 1e-5)  # stored in six digits
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values, loss rate and mean burst in ten digits, the others in six."""

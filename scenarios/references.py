@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Literal
 
@@ -25,6 +26,7 @@ from sources.tokenizers import BytesTokenizer, Symbols
 
 _FAR_APART = 64
 """Packets between symbols of one packet, from which their erasures count as independent: λ^64 is nothing."""
+_DEPTH = "protection.interleave_depth"
 _RESIDUAL = "residual_packet_loss_rate"
 Value = tuple[str, str, float, str]
 
@@ -34,6 +36,8 @@ def reference_curves(scenario: Scenario) -> list[Curve]:
     found: dict[tuple[int, str, str], Curve] = {}
     for task in scenario.tasks:
         for label, metric, value, source in _closed_forms(task.chain, scenario.items):
+            if _DEPTH in scenario.sweep:  # the axis tells it
+                label = re.sub(r", \d+ apart", "", label)
             found.setdefault((task.point_index, label, metric), Curve(task.point_index, label, metric, value, source))
     return list(found.values())
 
@@ -118,13 +122,13 @@ def _packet_protection(chain: Chain, num_items: int) -> Iterator[Value]:
     if isinstance(protection, Repeat):
         spacing = 1 if independent else _spacing(_num_packets(chain, num_items), protection.interleave_depth)
         if spacing:
-            yield (f"{protection.copies} copies{_apart(spacing)}, exact", _RESIDUAL,
+            yield (f"{protection.copies} copies{_apart(spacing)}, {_named(chain.channel)}, exact", _RESIDUAL,
                    theory.repetition_residual_loss(protection.copies, losses, spacing), "the chain of losses, copy by copy")
     elif protection.target_uses is None:
         num_blocks, rest = divmod(_num_packets(chain, num_items), protection.k)
         spacing = _spacing(num_blocks, protection.interleave_depth) if not rest else 0
         if spacing:
-            yield (f"({protection.n}, {protection.k}) MDS{_apart(spacing)}, exact", _RESIDUAL,
+            yield (f"({protection.n}, {protection.k}) MDS{_apart(spacing)}, {_named(chain.channel)}, exact", _RESIDUAL,
                    theory.mds_residual_over_chain(protection.n, protection.k, losses, spacing),
                    "the chain of losses, packet by packet of a systematic code")
 
@@ -140,6 +144,13 @@ def _loss_chain(channel: Channel) -> LossChain | None:
     if isinstance(channel, ThreeState):
         return LossChain(channel.transitions, np.array([0.0, 1.0, 0.0]))
     return None
+
+
+def _named(channel: Channel) -> str:
+    """The law of losses, as a legend tells it: arms may meet different ones."""
+    if isinstance(channel, GilbertElliott):
+        return "Gilbert losses" if channel.loss_in_good == 0 and channel.loss_in_bad == 1 else "Gilbert-Elliott losses"
+    return "three-state losses" if isinstance(channel, ThreeState) else "independent losses"
 
 
 def _num_packets(chain: Chain, num_items: int) -> int:

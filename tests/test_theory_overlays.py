@@ -25,14 +25,14 @@ def residual(**tables: Any) -> dict[str, float]:
 
 
 CASES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
-    ("(20, 15) MDS, exact", GILBERT, {"name": "reed_solomon", "n": 20, "k": 15}),
-    ("(20, 15) MDS, 4 apart, exact", GILBERT, {"name": "reed_solomon", "n": 20, "k": 15, "interleave_depth": 4}),
-    ("(20, 15) MDS, 8 apart, exact", GILBERT, {"name": "reed_solomon", "n": 20, "k": 15, "interleave_depth": 100}),
-    ("(16, 12) MDS, exact", {"name": "three_state", "pattern": "EP4"}, {"name": "reed_solomon", "n": 16, "k": 12}),
-    ("2 copies, exact", {**GILBERT, "mean_burst_packets": 2.0, "loss_in_good": 0.02, "loss_in_bad": 0.9},
+    ("(20, 15) MDS, Gilbert losses, exact", GILBERT, {"name": "reed_solomon", "n": 20, "k": 15}),
+    ("(20, 15) MDS, 4 apart, Gilbert losses, exact", GILBERT, {"name": "reed_solomon", "n": 20, "k": 15, "interleave_depth": 4}),
+    ("(20, 15) MDS, 8 apart, Gilbert losses, exact", GILBERT, {"name": "reed_solomon", "n": 20, "k": 15, "interleave_depth": 100}),
+    ("(16, 12) MDS, three-state losses, exact", {"name": "three_state", "pattern": "EP4"}, {"name": "reed_solomon", "n": 16, "k": 12}),
+    ("2 copies, Gilbert-Elliott losses, exact", {**GILBERT, "mean_burst_packets": 2.0, "loss_in_good": 0.02, "loss_in_bad": 0.9},
      {"name": "repeat", "copies": 2}),
-    ("2 copies, 10 apart, exact", GILBERT, {"name": "repeat", "copies": 2, "interleave_depth": 10}),
-    ("2 copies, exact", {"name": "packet_loss", "loss_rate": 0.2}, {"name": "repeat", "copies": 2, "interleave_depth": 7}),
+    ("2 copies, 10 apart, Gilbert losses, exact", GILBERT, {"name": "repeat", "copies": 2, "interleave_depth": 10}),
+    ("2 copies, independent losses, exact", {"name": "packet_loss", "loss_rate": 0.2}, {"name": "repeat", "copies": 2, "interleave_depth": 7}),
     ("ARQ of 2 transmissions, exact", {"name": "packet_loss", "loss_rate": 0.2},
      {"name": "arq", "max_transmissions": 2, "feedback_loss_rate": 0.1}),
 ]
@@ -68,7 +68,7 @@ def test_text_has_its_closed_form_while_all_items_are_of_one_size():
     text = {"source": {"name": "text", "item_bytes": 480}, "tokenizer": {"name": "bytes"}, "items": 3,
             "coder": {"name": "fixed_length", "packet_bits": 64, "header_bits": 0},
             "channel": GILBERT, "protection": {"name": "reed_solomon", "n": 20, "k": 15}}
-    assert residual(**text) == pytest.approx({"(20, 15) MDS, exact": theory.mds_residual_loss(20, 15, 0.1, 4.0)})
+    assert residual(**text) == pytest.approx({"(20, 15) MDS, Gilbert losses, exact": theory.mds_residual_loss(20, 15, 0.1, 4.0)})
     assert residual(**{**text, "items": 10**6}) == {}
 
 
