@@ -138,7 +138,7 @@ class BlerTable(Channel):
         """float64 [num_blocks]: what counts for each code block of an item whose fades had `snr_db` float64 [num_fades]."""
         if self.fading == "awgn":
             return np.repeat(snr_db, num_blocks)
-        block_symbols, effective_db = self.link.frame.symbols, np.zeros(num_blocks)
+        block_symbols, effective_db = _use_of(self).code_bits // self.link.bits_per_symbol, np.zeros(num_blocks)
         for share, mapping in _table_of(self).shares(block_symbols / self._symbols_a_fade):
             effective_db += share * effective_snr_db(
                 snr_db, symbols_a_fade=self._symbols_a_fade, symbols_a_block=block_symbols, num_blocks=num_blocks,
@@ -150,8 +150,8 @@ class BlerTable(Channel):
         return 1 if self.fading == "rayleigh" else self.fading_block_symbols
 
     def _transmit(self, packets: Packets, key: Key) -> Observation:
-        block_symbols = self.link.frame.symbols
-        num_blocks = self.channel_uses(self.bits_on_air(packets)) // block_symbols  # [num_packets]
+        block_symbols = _use_of(self).code_bits // self.link.bits_per_symbol
+        num_blocks = -(-self.bits_on_air(packets) // self.block_bits)  # [num_packets]
         first = np.cumsum(num_blocks) - num_blocks
         total = int(num_blocks.sum())
         fades = Flat(self.fading, self._symbols_a_fade, self.rician_k_db).fades(total * block_symbols, key)
@@ -186,7 +186,7 @@ def _link_of(channel: BlerTable) -> CodedLink:
 def _path_of(channel: BlerTable) -> Path:
     if channel.table != "project":
         return Path(channel.table)
-    use, held = code_use(channel.link), []
+    use, held = _use_of(channel), []
     for path in shipped_tables():
         held.append(read_table(path).use)
         if held[-1] == use:
@@ -195,14 +195,18 @@ def _path_of(channel: BlerTable) -> Path:
                      "channel-sim train bler-table and name its file")
 
 
+@lru_cache(maxsize=256)
+def _use_of(channel: BlerTable) -> CodeUse:
+    return code_use(channel.link)
+
+
 def _table_of(channel: BlerTable) -> BlockErrorTable:
-    link = channel.link
     if channel.table == "sionna":
         if (channel.code, channel.num_iterations) != ("ldpc", ITERATIONS):
             raise RequestError(f'table = "sionna" has code = "ldpc" with num_iterations = {ITERATIONS} only, '
                                f'got "{channel.code}" with {channel.num_iterations}')
-        return _sionna_table(link.block_bits, channel.code_rate, link.frame.code_bits, link.modulation)
-    table, use = read_table(_path_of(channel)), code_use(link)
+        return _sionna_table(channel.block_bits, channel.code_rate, _use_of(channel).code_bits, channel.modulation)
+    table, use = read_table(_path_of(channel)), _use_of(channel)
     if table.use != use:
         raise ValueError(f"table must be of {use}, {channel.table!r} is of {table.use}: name another file, or set the keys to it")
     return table

@@ -5,7 +5,7 @@ sizes, on grids of 1.6 and 1.8 dB; `PHYAbstraction` gives a block error rate of 
 missing is an error that names it. Where a rate was 0 their simulation ended, so a 0 in them is no rate.
 
 Source: J. Hoydis et al., "Sionna", arXiv:2203.11854 (2022), module sionna.sys; 3GPP TS 38.214, tables 5.1.3.1-1 to 5.1.3.1-4,
-6.1.4.1-1 and 6.1.4.1-2 (modulation orders and code rates).
+6.1.4.1-1 and 6.1.4.1-2 (modulation orders and code rates; no π/2-BPSK, so q is 2).
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ _SCHEMES: dict[tuple[int, int], _Groups] = {
     (1, 2): ((2, (120, 193, 308, 449, 602)), (4, _MIDDLE[1:]), (6, _HIGH), (8, _HIGHEST)),
     (1, 3): ((2, (30, 40, 50, 64, 78, 99, *_LOW[:9])), (4, _MIDDLE[:6]), (6, (438, *_HIGH[:7]))),
     (1, 4): ((2, (120, 193, 449)), (4, (378, 490, 616)), (6, _HIGH), (8, _HIGHEST), (10, (805.5, 853, 900.5, 948))),
-    (0, 1): ((1, (240, 314)), (2, _LOW[2:]), (4, _MIDDLE), (6, (*_HIGH, 910, 948))),
-    (0, 2): ((1, (60, 80, 100, 128, 156, 198)), (2, _LOW), (4, (*_MIDDLE[1:], 699, 772)), (6, (567, 616, 666, 772))),
+    (0, 1): ((2, _LOW), (4, _MIDDLE), (6, (*_HIGH, 910, 948))),
+    (0, 2): ((2, (30, 40, 50, 64, 78, 99, *_LOW)), (4, (*_MIDDLE[1:], 699, 772)), (6, (567, 616, 666, 772))),
 }
 
 
