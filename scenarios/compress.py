@@ -91,6 +91,8 @@ def _or_zeros(content: bytes | Damaged, start: int, damaged: list[str]) -> bytes
 def _model_of(name: str, digest: bytes, options: argparse.Namespace) -> CausalModel:
     """The model that a container names, wherever it lies here; another one would decode to nonsense."""
     known = [given for given in options.model if Path(given).name == name] or [name]
+    if known[0].endswith(".safetensors") and not Path(known[0]).exists():
+        raise RequestError(f"{options.file}: was compressed with weights called {name!r}; give their path with --model")
     model = _model(known[0], f"{options.file}: its model")
     if model.coding_digest()[:DIGEST_BYTES] != digest:
         raise RequestError(f"{options.file}: was compressed with a model {name!r} of digest {digest.hex()}, and this one is "
