@@ -62,7 +62,7 @@ def _add_bler_table(models: Any) -> None:
     table.add_argument("--lowest-rate", type=_above_zero, default=1e-3, help="end at the first point with this rate (default 1e-3)")
     table.add_argument("--block-errors", type=count, default=100, help="to count at each point (default 100)")
     table.add_argument("--most-blocks", type=count, default=1_000_000, help="blocks of a point, at most (default 1000000)")
-    table.add_argument("--fading-blocks", type=count, default=30_000, help="blocks of a point over fading (default 30000)")
+    table.add_argument("--fading-blocks", type=count, default=40_000, help="blocks of a point over fading (default 40000)")
     table.add_argument("--seed", type=int, default=1, help="of all that is drawn (default 1)")
     table.add_argument("--out", type=Path, default=Path("bler_table.json"), help="file to write (default bler_table.json)")
 
