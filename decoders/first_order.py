@@ -1,0 +1,66 @@
+"""What the tokens to come seem to say, by the model's own law of one token after another: a cheap look past a gap.
+
+    promise_i(v) = sum over u of P(u | v) · p(y_{i+1} | u) · promise_{i+1}(u),        1 past the last token
+
+P(u | v) is what the model predicts after v at the start of a message. It steers which hypotheses a beam keeps and weighs nothing.
+
+Source: M. K. Pitt, N. Shephard, "Filtering via simulation: auxiliary particle filters", J. Am. Stat. Assoc. 94 (1999).
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from numba import njit
+
+from sources.models.model import CausalModel
+
+MOST_SYMBOLS = 2048
+"""A larger vocabulary has too many pairs to table: its beam does without."""
+LEAST = 1e-4
+"""Of the best promise: one token of context is too little to rule anything out."""
+
+
+def probabilities(model: CausalModel, state: np.ndarray) -> np.ndarray:
+    """float64 [lanes, vocab]: p(next token | past)."""
+    if type(model).log_probabilities is CausalModel.log_probabilities:
+        return model.frequencies(state) * 2.0 ** -model.frequency_bits  # what their logarithm stands for
+    return np.exp(model.log_probabilities(state))
+
+
+def successions(model: CausalModel) -> np.ndarray | None:
+    """float32 [vocab, vocab]: column v is the law of the token after v; None where there are too many tokens."""
+    if model.vocab_size > MOST_SYMBOLS:
+        return None
+    return _successions(model, model.coding_digest())
+
+
+@lru_cache(maxsize=4)
+def _successions(model: CausalModel, digest: bytes) -> np.ndarray:
+    state = model.advance(model.start(model.vocab_size), np.arange(model.vocab_size))
+    return np.ascontiguousarray(probabilities(model, state).T, np.float32)
+
+
+@njit(cache=True)
+def promises(successions: np.ndarray, likelihoods: np.ndarray, value_after: int) -> np.ndarray:
+    """float64 [n, vocab], largest 1 a row: of each of n unknown tokens in a row, given the token known after them (-1 = none).
+
+    likelihoods: float64 [n, vocab].
+    """
+    num_tokens, vocab = likelihoods.shape
+    promise = np.ones((num_tokens, vocab))
+    weights = np.zeros(vocab)
+    if value_after >= 0:
+        weights[value_after] = 1.0
+    for at in range(num_tokens - 1, -1, -1):
+        if at < num_tokens - 1 or value_after >= 0:
+            promise[at] = 0.0
+            for symbol in range(vocab):
+                if weights[symbol] > 0:
+                    promise[at] += successions[symbol] * weights[symbol]
+            promise[at] = np.maximum(promise[at] / promise[at].max(), LEAST)
+        weights = likelihoods[at] * promise[at]
+        weights /= weights.max()
+        weights[weights < LEAST * LEAST] = 0.0
+    return promise

@@ -1,0 +1,66 @@
+"""Two-sided restoration with any causal model: a beam whose hypotheses are weighed by what follows the gap."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+from pydantic import Field, SerializeAsAny
+
+from channel_sim.checks import RequestError
+from channel_sim.keys import Key
+from channel_sim.stages import Decoder
+from channel_sim.types import Evidence, Origin, Reconstruction
+from decoders.beam import Search, find
+from sources.models.model import CausalModel
+
+
+class CausalDecoder(Decoder):
+    """What decoders with a causal model have in common."""
+
+    model: SerializeAsAny[CausalModel] | None = Field(None, description="the prior; default: the shipped one that fits")
+
+    def given_model(self) -> CausalModel:
+        if self.model is None:
+            raise RequestError("decoder.model must be given, got none; name one, or use a tokenizer that has a shipped one")
+        return self.model
+
+
+class LmBeam(CausalDecoder):
+    """Each unknown token by its posterior given what was received before it and after it, under a causal model.
+
+        evidence ─▶ hypotheses, branching at unknown tokens ─▶ weighed by the tokens after the gap ─▶ P(token | y), read backwards
+
+    Symbol-wise maximum a posteriori: fewest wrong tokens if the model is true. Two approximations: of all ways through the unknown
+    tokens the `beam_width` most probable are held at each, chosen with an eye to the tokens that come next (one more hypothesis
+    speaks for all the others); and hypotheses that agree in the last `look_ahead` tokens become one, so a gap is judged
+    by that many tokens after it. For a model that looks back no further than `look_ahead`, with a beam that holds all ways, the
+    posterior is exact. p(y | token) is the product over the bits of `bit_llr`: exact for uncoded binary signalling with known
+    channel state, an approximation elsewhere. Cost grows with unknown tokens times `look_ahead` times `beam_width`.
+
+    Source: V. Franz, J. B. Anderson, IEEE J. Sel. Areas Commun. 16 (1998); S. Ortmanns, H. Ney, X. Aubert, "A word graph algorithm
+    for large vocabulary continuous speech recognition", Computer Speech & Language 11 (1997), on hypotheses that meet.
+    """
+
+    revision: ClassVar[int] = 1
+    source: ClassVar[str] = ("Franz, Anderson, IEEE J. Sel. Areas Commun. 16 (1998); Ortmanns, Ney, Aubert, Computer Speech & "
+                             "Language 11 (1997)")
+    assumptions: ClassVar[tuple[str, ...]] = ("Decoder lm_beam takes the bit LLRs of a token as independent of each other.",)
+
+    beam_width: int = Field(16, ge=1, le=4096, description="hypotheses kept at each unknown token")
+    look_ahead: int = Field(8, ge=1, le=64, description="tokens after a gap by which what fills it is judged")
+
+    def restore(self, evidence: Sequence[Evidence], keys: Sequence[Key]) -> list[Reconstruction]:
+        search = Search(self.given_model(), self.beam_width, self.look_ahead)
+        found = find(search, evidence)
+        return [filled(one, two.posterior.argmax(axis=1), two.posterior) for one, two in zip(evidence, found)]
+
+
+def filled(evidence: Evidence, chosen: np.ndarray, posterior: np.ndarray) -> Reconstruction:
+    """The unknown tokens as `chosen`, each as sure as its posterior says; posterior float32 [unknown tokens, vocab]."""
+    unknown = ~evidence.known
+    values, confidence = evidence.values.copy(), np.ones(evidence.num_tokens, np.float32)
+    values[unknown], confidence[unknown] = chosen, posterior[np.arange(chosen.size), chosen]
+    origin = np.where(unknown, np.where(evidence.erased, Origin.CONCEALED, Origin.INFERRED), Origin.RECEIVED)
+    return Reconstruction(values, origin.astype(np.uint8), confidence, evidence.vocab_size, evidence.grid, posterior)

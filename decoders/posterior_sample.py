@@ -1,0 +1,41 @@
+"""One draw of all unknown tokens at once, from what the evidence and a model leave open."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from pydantic import Field
+
+from channel_sim.keys import Key
+from channel_sim.types import Evidence, Reconstruction
+from decoders.beam import Search, find
+from decoders.lm_beam import CausalDecoder, filled
+
+
+class PosteriorSample(CausalDecoder):
+    """A sample of p(unknown tokens | y) under a causal model: what may well have been sent, and different in every replicate.
+
+    The tokens of one sample fit together; over many, each token comes as often as its posterior says. A sample is wrong more
+    often than the best guess: of a binary symbol whose best guess errs with probability q, with 2q(1 - q). Drawn backwards off the
+    lattice of `lm_beam`, so as exact as that: exact for a model that looks back no further than `look_ahead` with a beam that
+    holds all ways, as for a Markov source. Of the ways that the beam does not hold, a token and its past are drawn apart.
+    `confidence` is the posterior probability of the token drawn, and `posterior` that of `lm_beam`.
+
+    Source: C. K. Carter, R. Kohn, "On Gibbs sampling for state space models", Biometrika 81 (1994); S. J. Godsill, A. Doucet,
+    M. West, "Monte Carlo smoothing for nonlinear time series", J. Am. Stat. Assoc. 99 (2004).
+    """
+
+    revision: ClassVar[int] = 1
+    source: ClassVar[str] = "Carter, Kohn, Biometrika 81 (1994); Godsill, Doucet, West, J. Am. Stat. Assoc. 99 (2004)"
+    assumptions: ClassVar[tuple[str, ...]] = (
+        "Decoder posterior_sample takes the bit LLRs of a token as independent of each other.",)
+
+    beam_width: int = Field(16, ge=1, le=4096, description="hypotheses kept at each unknown token")
+    look_ahead: int = Field(8, ge=1, le=64, description="tokens after a gap by which what fills it is judged")
+
+    def restore(self, evidence: Sequence[Evidence], keys: Sequence[Key]) -> list[Reconstruction]:
+        search = Search(self.given_model(), self.beam_width, self.look_ahead)
+        uniforms = [key.child("posterior_sample").uniform(one.num_tokens, 2, 4) for one, key in zip(evidence, keys)]
+        found = find(search, evidence, uniforms)
+        return [filled(one, two.drawn, two.posterior) for one, two in zip(evidence, found)]
