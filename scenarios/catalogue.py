@@ -14,7 +14,7 @@ from channel_sim import abstraction, arq, bits, link, loss_trace, losses, parity
 from channel_sim.checks import RequestError
 from channel_sim.stages import Component
 from channel_sim.trial import Receiver
-from decoders import exact_markov, fitted_markov, most_frequent, ngram, none, repeat_last
+from decoders import dude, exact_markov, fitted_markov, lm_beam, lm_greedy, most_frequent, ngram, none, posterior_sample, repeat_last
 from sources import bpe, coder, synthetic, text, tokenizers
 from sources.models import markov, neural
 from sources.models import ngram as ngram_model
@@ -67,7 +67,11 @@ CATALOGUE: Mapping[str, Mapping[str, type[Component]]] = MappingProxyType({
         "exact_markov": exact_markov.ExactMarkovDecoder,
         "exact_hidden_markov": exact_markov.ExactHiddenMarkov,
         "fitted_markov": fitted_markov.FittedMarkov,
+        "dude": dude.Dude,
         "ngram": ngram.NGramRestorer,
+        "lm_greedy": lm_greedy.LmGreedy,
+        "lm_beam": lm_beam.LmBeam,
+        "posterior_sample": posterior_sample.PosteriorSample,
     },
     "receivers": {
         "receiver": Receiver,

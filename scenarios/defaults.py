@@ -19,7 +19,8 @@ def fill(stage: str, table: dict[str, Any], built: Mapping[str, Component], wher
     if "vocab_size" in fields and "tokenizer" in built:
         table.setdefault("vocab_size", built["tokenizer"].vocab_size)  # type: ignore[attr-defined]
     if "model" in fields:
-        model = table.get("model") or (_fitting_model(built, where) if stage == "coder" else None)
+        # decoder ngram takes no other model, so it names none
+        model = table.get("model") or (_fitting_model(built, where) if table["name"] != "ngram" else None)
         if model is not None:
             table["model"] = _complete_model(model, built, f"{where}.model")
     return _from_source(table, fields, built, where)
