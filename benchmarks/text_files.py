@@ -26,7 +26,7 @@ def main() -> int:
     options = parser.parse_args()
     models = [_model(name) for name in options.models]
     files = sorted(file for file in options.folder.rglob("*") if file.is_file() and file.stat().st_size < options.below)
-    print(f"{len(files)} files of less than {options.below:,} bytes under {options.folder.name}, models {', '.join(options.models)}")
+    print(f"{len(files)} files below {options.below:,} bytes under {options.folder.name}; models {', '.join(options.models)}")
     sizes, wrong, start = defaultdict[str, list[int]](lambda: [0, 0, 0]), 0, process_time()
     for file in files:
         content = file.read_bytes()

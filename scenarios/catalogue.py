@@ -16,7 +16,7 @@ from channel_sim.stages import Component
 from channel_sim.trial import Receiver
 from decoders import dude, exact_markov, fitted_markov, lm_beam, lm_greedy, most_frequent, ngram, none, posterior_sample, repeat_last
 from sources import bpe, coder, synthetic, text, tokenizers
-from sources.models import markov, neural
+from sources.models import keras_hub, markov, neural
 from sources.models import ngram as ngram_model
 from sources.models import uniform, weights_file
 
@@ -32,12 +32,14 @@ CATALOGUE: Mapping[str, Mapping[str, type[Component]]] = MappingProxyType({
         "bytes": tokenizers.BytesTokenizer,
         "symbols": tokenizers.Symbols,
         "bpe": bpe.Bpe,
+        "keras_hub": keras_hub.KerasHubTokenizer,
     },
     "models": {
         "uniform": uniform.Uniform,
         "exact_markov": markov.ExactMarkov,
         "ngram": ngram_model.NGram,
         "recurrent": neural.Recurrent,
+        "keras_hub": keras_hub.KerasHub,
     },
     "coders": {
         "fixed_length": coder.FixedLength,

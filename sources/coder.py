@@ -16,6 +16,7 @@ from channel_sim import memo
 from channel_sim.checks import require
 from channel_sim.stages import Coder
 from channel_sim.types import (
+    CERTAIN_LLR,
     Evidence,
     Origin,
     Packets,
@@ -32,6 +33,7 @@ from sources.models.model import CausalModel
 
 _ENDLESS = 1 << 31  # more packets than any item has
 _LARGEST = 2**31 - 1
+_FLOAT_TABLES = 1  # what the preamble says of a stream that is sure to be decoded only where it was made
 _LEAST_PROBABLE = 1e-9  # float32 posteriors say no more: a prior of ±20.7 at most
 
 
@@ -173,6 +175,9 @@ class Entropy(Coder):
                 f"context must be independent, chained, or restart:k with k >= 1 packets, got {context!r}")
         return context
 
+    def assumed(self) -> tuple[str, ...]:
+        return self.assumptions + (self.model.assumed() if self.model is not None else ())
+
     def encode(self, tokens: Sequence[Tokens]) -> list[tuple[Packets, Preamble]]:
         return [self._encode(one) for one in tokens]
 
@@ -187,7 +192,20 @@ class Entropy(Coder):
                 f"model must know the vocabulary of {tokens.vocab_size} tokens, got one of {model.vocab_size}: name one that fits")
         packets = self._packets(self._remembered_runs(model, tokens.values))
         self._check_header(packets.num_packets, tokens.values.size)
-        return packets, Preamble(tokens.values.size, packets.num_packets, tokens.grid)
+        preamble = Preamble(tokens.values.size, packets.num_packets, tokens.grid, () if model.exact else (_FLOAT_TABLES,))
+        if not model.exact:
+            self._verify(tokens, packets, preamble)
+        return packets, preamble
+
+    def _verify(self, tokens: Tokens, packets: Packets, preamble: Preamble) -> None:
+        """Decode what was just coded under tables that nobody vouches for."""
+        intact = np.ones(packets.num_packets, bool)
+        llr = np.where(packets.bits, CERTAIN_LLR, -CERTAIN_LLR).astype(np.float32)
+        lanes = self._lanes(Reception(llr, ~intact, intact, packets.header), preamble)
+        decode_lanes(self._model(), lanes)
+        require(np.array_equal([token for lane in lanes for token in lane.tokens], tokens.values),
+                "model must give the decoder the tables that it gave the encoder, and its floating-point ones came out otherwise: "
+                "use one thread, or an integer model")
 
     def _remembered_runs(self, model: CausalModel, values: np.ndarray) -> list[_CodedRun]:
         memory = memo.current()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -23,6 +23,9 @@ class CausalModel(Component, ABC):
     2^frequency_bits. They come from integer arithmetic alone, so encoder and decoder agree on any machine, whatever the
     number of lanes. A state is opaque; lanes never influence one another.
     """
+
+    exact: ClassVar[bool] = True
+    """Whether the tables are integer arithmetic from end to end; else what they code is decoded at once, and says what it is."""
 
     if TYPE_CHECKING:  # declared, not defined: a record's field can't take the place of a property
         @property
