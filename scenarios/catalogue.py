@@ -14,7 +14,18 @@ from channel_sim import abstraction, arq, bits, link, loss_trace, losses, parity
 from channel_sim.checks import RequestError
 from channel_sim.stages import Component
 from channel_sim.trial import Receiver
-from decoders import dude, exact_markov, fitted_markov, lm_beam, lm_greedy, most_frequent, ngram, none, posterior_sample, repeat_last
+from decoders import (
+    dude,
+    exact_markov,
+    fitted_markov,
+    lm_beam,
+    lm_greedy,
+    most_frequent,
+    ngram,
+    none,
+    posterior_sample,
+    repeat_last,
+)
 from sources import bpe, coder, synthetic, text, tokenizers
 from sources.models import keras_hub, markov, neural
 from sources.models import ngram as ngram_model
