@@ -58,10 +58,11 @@ class _Product:
         else:
             trainer.measure()
             trainer.save(self._checkpoint)
+        before, total = trainer.progress
         while trainer.part_done < 1:
             trainer.update()
             if progress is not None:
-                progress(*trainer.progress)
+                progress(trainer.progress[0] - before, total - before)  # what was done before says nothing of the time left
             if trainer.updates % trainer.settings.updates_per_checkpoint == 0 or trainer.part_done >= 1:
                 if trainer.measure():
                     self._export()
