@@ -24,7 +24,7 @@ from sources.models.model import CausalModel
 
 AUTO = ("ngram",)
 LAYOUT = Layout(first_bytes=1 << 10, block_bytes=1 << 14)
-BLOCKS_AT_ONCE = 64
+BLOCKS_AT_ONCE = 32  # so that a megabyte keeps two processes busy
 
 
 def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
