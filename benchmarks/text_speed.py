@@ -37,6 +37,7 @@ REPEATS = 3
 FILE_BYTES = 1_000_000
 WORKERS = 2
 BUCKET = 64
+COMMAND = "import sys; from scenarios.cli import main; sys.exit(main())"
 
 
 def main() -> None:
@@ -110,7 +111,7 @@ def _run(arguments: list[str], target: Path, *, first_only: bool = False) -> tup
     """(seconds on the wall, of processor time of all its processes, until the first bytes of the target could be read)."""
     before, start, first = _children(), perf_counter(), float("nan")
     part = target.with_name(f"{target.name}.part")
-    process = subprocess.Popen([sys.executable, "-m", "scenarios.cli", *arguments], stdout=subprocess.DEVNULL)
+    process = subprocess.Popen([sys.executable, "-c", COMMAND, *arguments], stdout=subprocess.DEVNULL)
     while process.poll() is None:
         if first != first and part.exists() and part.stat().st_size:
             first = perf_counter() - start
