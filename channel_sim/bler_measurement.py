@@ -24,6 +24,7 @@ HIGHEST_RATE = 0.999
 BLOCKS_AT_ONCE = 200
 LEAST_BLOCKS = 1000
 FADES_A_BLOCK = (2, 4, 8, 16, 32)
+LEAST_FITTED_RATE = 0.004
 _VERSIONS = ("channel-sim", "sionna-no-rt", "tensorflow", "numpy", "numba")
 Progress = Callable[[float, int, int], None]
 
@@ -68,13 +69,17 @@ def fit_mappings(link: CodedLink, table: BlockErrorTable, *, num_blocks: int = 4
 
     For 2, 4, ... 32 fades a block, at two SNRs where `table` alone would have mean error rates of 0.06 (half of the blocks) and
     0.004, which are some 0.1 and 0.01 in truth: the mapping whose mean error rates on the same fades are those counted.
+    A table that ends above 0.004 is a `RequestError`.
     """
+    if table.rates.min() > LEAST_FITTED_RATE:
+        raise RequestError(f"lowest_rate must be at most {LEAST_FITTED_RATE:g} to fit fading, the table ends at "
+                           f"{table.rates.min():.2g}: measure it further")
     bare, symbols = _bare(link), link.frame.symbols
     fitted, counted = [], []
     for fades in (fades for fades in FADES_A_BLOCK if fades <= symbols):
         fading = bare.model_copy(update={"fading": "rayleigh_block", "fading_block_symbols": round(symbols / fades)})
         runs = [_fading_run(fading, table, target, blocks, Key(seed).child("fit", fades, place))
-                for place, (target, blocks) in enumerate(((0.06, num_blocks // 2), (0.004, num_blocks)))]
+                for place, (target, blocks) in enumerate(((0.06, num_blocks // 2), (LEAST_FITTED_RATE, num_blocks)))]
         found = minimize(_misfit, (1.0, -0.5), args=(table, runs), method="Nelder-Mead", bounds=((0.3, 4), (-6, 6)),
                          options={"xatol": 1e-2, "fatol": 1e-4})
         slope, beta_db = (round(float(value), 3) for value in found.x)

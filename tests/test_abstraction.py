@@ -169,7 +169,7 @@ def test_shipped_tables_were_counted_through_their_waterfall():
     assert shipped_tables()
     for path in shipped_tables():
         table = read_table(path)
-        assert table.rates[0] > 0.99 and table.rates[-1] <= 1.1e-3 and table.block_errors is not None
+        assert table.rates[0] > 0.99 and table.rates[-1] <= 2e-3 and table.block_errors is not None
         assert np.all(table.block_errors >= 100) and np.all(np.diff(table.esno_db) < 0.13)
         assert path.stem == f"{table.use.code}_{table.use.block_bits}_{table.use.code_bits}_{table.use.modulation}"
         assert table.origin["decoder"] and table.origin["versions"]["numpy"] and len(table.mappings) == 5
@@ -304,12 +304,14 @@ def test_measuring_counts_what_the_link_does():
     """Catches a count of other blocks than were sent: a small code, counted again by hand at one point of the table."""
     link = CodedLink(block_bits=24, esno_db=9.0, crc="crc6")
     told: list[float] = []
-    table = measure_table(link, step_db=1.0, lowest_rate=0.05, least_errors=30, progress=lambda at, *counts: told.append(at))
+    table = measure_table(link, step_db=1.0, lowest_rate=0.004, least_errors=30, progress=lambda at, *counts: told.append(at))
     assert table.num_blocks is not None and sorted(told) == table.esno_db.tolist() and table.use == code_use(link)
-    assert table.rates[0] >= 0.999 and table.rates[-1] <= 0.05 < table.rates[-2] and np.all(table.num_blocks >= 1000)
+    assert table.rates[0] >= 0.999 and table.rates[-1] <= 0.004 < table.rates[-2] and np.all(table.num_blocks >= 1000)
     at = int(np.argmin(np.abs(table.rates - 0.3)))
     again = wrong_blocks(link.model_copy(update={"esno_db": float(table.esno_db[at])}), 3000, Key(99))
     assert_rate(int(again.sum()), again.size, float(table.rates[at]))
+    with pytest.raises(RequestError, match="lowest_rate"):
+        fit_mappings(link, table_of([0.9, 0.1], [0, 1]))
     fitted = fit_mappings(link, table, num_blocks=400)
     assert [fades for fades, _ in fitted.mappings] == [2.0, 4.0, 8.0, 12.0]  # of 24 symbols; 16 fades are not to be had
     runs = fitted.origin["fading_runs"]
