@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.special import betaincinv, ndtr, ndtri
+import scipy  # its submodules are loaded on first use: a list of names need not wait for them
 
 from channel_sim.effective_snr import Mapping
 
@@ -85,7 +85,7 @@ class BlockErrorTable:
         at, probit = self._line
         first_slope = (probit[1] - probit[0]) / (at[1] - at[0])
         below = np.minimum(np.asarray(esno_db) - at[0], 0) * first_slope
-        return ndtr(np.interp(esno_db, at, probit) + below)
+        return scipy.special.ndtr(np.interp(esno_db, at, probit) + below)
 
     def interval(self, esno_db: float, confidence: float = 0.95) -> tuple[float, float] | None:
         """Clopper-Pearson limits of the points around, linear in the probit between them; None without counts or past them."""
@@ -93,15 +93,16 @@ class BlockErrorTable:
         if self.block_errors is None or self.num_blocks is None or not measured:
             return None
         tail, errors, right = (1 - confidence) / 2, self.block_errors, self.num_blocks - self.block_errors
-        low = np.where(errors > 0, betaincinv(np.maximum(errors, 1), right + 1, tail), 0)
-        high = np.where(right > 0, betaincinv(errors + 1, np.maximum(right, 1), 1 - tail), 1)
-        limits = [float(ndtr(np.interp(esno_db, self.esno_db, np.clip(ndtri(side), -40, 40)))) for side in (low, high)]
+        low = np.where(errors > 0, scipy.special.betaincinv(np.maximum(errors, 1), right + 1, tail), 0)
+        high = np.where(right > 0, scipy.special.betaincinv(errors + 1, np.maximum(right, 1), 1 - tail), 1)
+        probits = [np.clip(scipy.special.ndtri(side), -40, 40) for side in (low, high)]
+        limits = [float(scipy.special.ndtr(np.interp(esno_db, self.esno_db, probit))) for probit in probits]
         return limits[0], limits[1]
 
     def esno_at(self, rate: float) -> float:
         """Es/N0 in dB at which the block error probability is `rate`."""
         at, probit = self._line
-        return float(np.interp(ndtri(1 - rate), -probit, at))
+        return float(np.interp(scipy.special.ndtri(1 - rate), -probit, at))
 
     def shares(self, fades_a_block: float) -> list[tuple[float, Mapping]]:
         """(share, mapping) whose effective SNRs in dB make up, by their shares, that of a block that meets so many fades.
@@ -124,7 +125,7 @@ class BlockErrorTable:
         if all_wrong.size:
             rates[all_wrong[-1]] -= 0.5 / (1000 if self.num_blocks is None else int(self.num_blocks[all_wrong[-1]]))
         kept = (rates > 0) & (rates < 1)
-        at, probit = self.esno_db[kept], ndtri(rates[kept])
+        at, probit = self.esno_db[kept], scipy.special.ndtri(rates[kept])
         if at.size < 2:
             raise ValueError(f"a table needs 2 points with an error rate between 0 and 1, {self.use} has {at.size}")
         last = at >= at[-1] - max(_SLOPE_DB, at[-1] - at[-2]) - 1e-9

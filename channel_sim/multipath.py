@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
-from scipy.constants import speed_of_light
-from scipy.special import j0
+import scipy  # its submodules are loaded on first use
 
 from channel_sim import sionna_blocks
 from channel_sim.checks import require
@@ -80,7 +79,7 @@ class Multipath:
     @property
     def doppler_hz(self) -> float:
         """Largest Doppler shift."""
-        return self.speed_kmh / 3.6 * self.carrier_ghz * 1e9 / speed_of_light
+        return self.speed_kmh / 3.6 * self.carrier_ghz * 1e9 / scipy.constants.speed_of_light
 
     def statistics(self, num_lags: int, step_seconds: float) -> Statistics:
         """Delays, powers and correlations in time. The zenith spread inside a cluster of a CDL model is left out.
@@ -93,7 +92,7 @@ class Multipath:
         if self.model.startswith("cdl"):
             correlation = np.stack([_any_direction(turns, zenith) for zenith in np.deg2rad(table["zoa"])]).astype(complex)
         else:
-            correlation = np.tile(j0(turns), (powers.size, 1)).astype(complex)
+            correlation = np.tile(scipy.special.j0(turns), (powers.size, 1)).astype(complex)
         if table["los"]:
             correlation[0] = np.exp(1j * turns * np.cos(LINE_OF_SIGHT_ANGLE))
         return Statistics(delays * self.delay_spread_ns * 1e-9, powers / powers.sum(), correlation)
@@ -111,7 +110,7 @@ def _any_direction(turns: np.ndarray, zenith: float) -> np.ndarray:
     """Mean of exp(j turns · cos(angle between a ray from `zenith` and the motion)) over the directions of motion; it is real."""
     motion = (np.arange(DIRECTIONS) + 0.5) * np.pi / DIRECTIONS
     across, along = np.sin(zenith) * np.sin(motion), np.cos(zenith) * np.cos(motion)
-    return np.mean(j0(np.multiply.outer(turns, across)) * np.cos(np.multiply.outer(turns, along)), axis=1)
+    return np.mean(scipy.special.j0(np.multiply.outer(turns, across)) * np.cos(np.multiply.outer(turns, along)), axis=1)
 
 
 @lru_cache(maxsize=None)

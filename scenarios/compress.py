@@ -22,7 +22,7 @@ from sources.compressor import decode_blocks, encode_blocks
 from sources.container import DIGEST_BYTES, Damaged, Layout, Reader, Writer
 from sources.models.model import CausalModel
 
-AUTO = ("ngram",)
+AUTO = ("text-small", "ngram")
 LAYOUT = Layout(first_bytes=1 << 10, block_bytes=1 << 14)
 BLOCKS_AT_ONCE = 32  # so that a megabyte keeps two processes busy
 
