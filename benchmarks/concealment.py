@@ -19,6 +19,7 @@ from benchmarks.restoration import messages
 from channel_sim.keys import Key
 from channel_sim.stages import Decoder
 from channel_sim.types import Evidence, Item
+from decoders.bidirectional import Bidirectional
 from decoders.dude import Dude
 from decoders.lm_beam import LmBeam
 from decoders.lm_greedy import LmGreedy
@@ -31,11 +32,13 @@ from sources.models.ngram import NGram
 
 BYTES: dict[str, Decoder] = {
     "lm_greedy, ngram (left)": LmGreedy(model=NGram()), "most_frequent": MostFrequent(), "dude": Dude(),
-    "ngram": NGramRestorer(), "lm_beam, text_byte_small": LmBeam(model=TextByteSmall(), beam_width=32),
+    "bidirectional, ngram": Bidirectional(model=NGram()), "ngram": NGramRestorer(),
+    "lm_beam, text_byte_small": LmBeam(model=TextByteSmall(), beam_width=32),
 }
 HOLES = BYTES | {"ngram, 4,096 paths": NGramRestorer(num_paths=4096)}
 TOKENS: dict[str, Decoder] = {
     "lm_greedy, text_small (left)": LmGreedy(model=TextSmall()), "most_frequent": MostFrequent(), "dude": Dude(),
+    "bidirectional, text_small": Bidirectional(model=TextSmall()),
     "lm_beam, text_small": LmBeam(model=TextSmall()), "lm_beam, text_small, 64 wide": LmBeam(model=TextSmall(), beam_width=64),
     "posterior_sample, text_small": PosteriorSample(model=TextSmall()),
 }

@@ -14,14 +14,12 @@ import numpy as np
 from channel_sim.checks import RequestError
 from channel_sim.types import Evidence
 from decoders.beam_lattice import Lattice, branch, draw_path, empty_lattice, follow, message_start, read_marginals
-from decoders.first_order import probabilities, promises, successions
+from decoders.first_order import Outlook, probabilities
 from sources.models.model import CausalModel, FiniteContextModel
 
 ITEMS_IN_STEP = 64
 WINDOW_TOKENS, OVERLAP_TOKENS = 192, 64
 """Where the hypotheses never meet, the first 192 tokens of the lattice are decided when it holds 256."""
-RUN_TOKENS, RUN_MARGIN = 32, 8
-"""Promises are worked out for so many unknown tokens in a row at once, from so many more on where the row is longer."""
 
 
 @dataclass(frozen=True)
@@ -67,22 +65,13 @@ def check_vocabulary(model: CausalModel, evidence: Sequence[Evidence]) -> None:
                                f"{model.vocab_size}; name a model that fits the tokenizer")
 
 
-@dataclass(eq=False)
-class _Run:
-    """Unknown tokens in a row, `begin` to `end`: their likelihoods and promises float64 [end - begin, vocab]."""
-
-    begin: int
-    end: int
-    likelihoods: np.ndarray
-    promises: np.ndarray
-
-
 class _Lane:
     """One item on its way through the beam."""
 
     def __init__(self, search: Search, evidence: Evidence, uniforms: np.ndarray | None) -> None:
         self.search, self.evidence, self.uniforms = search, evidence, uniforms
-        self.values = np.where(evidence.known, evidence.values, -1).astype(np.int32)
+        self.outlook = Outlook(search.model, evidence)
+        self.values = self.outlook.values
         num_unknown = int(np.count_nonzero(self.values < 0))
         self.found = Findings(np.zeros((num_unknown, evidence.vocab_size), np.float32), np.zeros(num_unknown, np.int32))
         self.unknown = 0  # unknown tokens so far
@@ -90,7 +79,6 @@ class _Lane:
         self.lattice: Lattice | None = None
         self.begin = self.filled = 0  # the token in the lattice's first row; rows in use
         self.num_windows = self.anchor = 0
-        self.run = _Run(0, 0, np.zeros((0, 0)), np.zeros((0, 0)))
 
     @property
     def num_hypotheses(self) -> int:
@@ -105,10 +93,9 @@ class _Lane:
         if self.values[at] >= 0:
             self.beam, moves = follow(self.lattice, self.filled, self.beam, self.values[at], table)
         else:
-            run = self._run_at(at)
-            self.beam, moves = branch(self.lattice, self.filled, self.beam, table, run.likelihoods[at - run.begin],
-                                      run.promises[at - run.begin], self.search.beam_width, self.unknown,
-                                      self.found.posterior[self.unknown])
+            likelihood, promise = self.outlook.at(at)
+            self.beam, moves = branch(self.lattice, self.filled, self.beam, table, likelihood, promise, self.search.beam_width,
+                                      self.unknown, self.found.posterior[self.unknown])
             self.unknown += 1
         self.filled += 1
         if self.num_hypotheses == 1 or at + 1 == self.values.size:
@@ -116,19 +103,6 @@ class _Lane:
         elif self.filled == WINDOW_TOKENS + OVERLAP_TOKENS:
             self._decide(self.lattice, WINDOW_TOKENS)
         return moves
-
-    def _run_at(self, at: int) -> _Run:
-        if not self.run.begin <= at < self.run.end:
-            most = min(self.values.size, at + RUN_TOKENS + RUN_MARGIN)
-            known = np.flatnonzero(self.values[at:most] >= 0)
-            stop = at + int(known[0]) if known.size else most
-            logs = self.evidence.log_likelihood(np.arange(at, stop))
-            likelihoods = np.exp(logs - logs.max(axis=1, keepdims=True))
-            after = int(self.values[stop]) if stop < self.values.size else -1
-            law = successions(self.search.model)
-            promise = np.ones_like(likelihoods) if law is None else promises(law, likelihoods, after)
-            self.run = _Run(at, min(stop, at + RUN_TOKENS), likelihoods, promise)
-        return self.run
 
     def _decide(self, lattice: Lattice, rows: int) -> None:
         """Read the first `rows` rows of the lattice and make room."""

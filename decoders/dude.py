@@ -33,7 +33,7 @@ class Dude(Decoder):
     `posterior` are that estimate's. Contexts are told apart by 64-bit hashes.
 
     Source: T. Weissman, E. Ordentlich, G. Seroussi, S. Verdú, M. J. Weinberger, "Universal discrete denoising: known channel",
-    IEEE Trans. Inf. Theory 51 (2005), eq. 7 and section VI on the choice of k.
+    IEEE Trans. Inf. Theory 51 (2005).
     """
 
     revision: ClassVar[int] = 1

@@ -14,12 +14,45 @@ from functools import lru_cache
 import numpy as np
 from numba import njit
 
+from channel_sim.types import Evidence
 from sources.models.model import CausalModel
 
 MOST_SYMBOLS = 2048
 """A larger vocabulary has too many pairs to table: its beam does without."""
 LEAST = 1e-4
 """Of the best promise: one token of context is too little to rule anything out."""
+RUN_TOKENS, RUN_MARGIN = 32, 8
+"""Promises are worked out for so many unknown tokens in a row at once, from so many more on where the row is longer."""
+
+
+class Outlook:
+    """What is heard of each unknown token of an item, and what those after it seem to say; asked from left to right.
+
+    values: int32 [n], -1 = unknown.
+    """
+
+    def __init__(self, model: CausalModel, evidence: Evidence) -> None:
+        self.model, self.evidence = model, evidence
+        self.values = np.where(evidence.known, evidence.values, -1).astype(np.int32)
+        self._begin = self._end = 0
+        self._likelihoods = self._promises = np.zeros((0, evidence.vocab_size))
+
+    def at(self, position: int) -> tuple[np.ndarray, np.ndarray]:
+        """(p(y | token), promise) of an unknown token, float64 [vocab] each, largest 1."""
+        if not self._begin <= position < self._end:
+            self._look(position)
+        return self._likelihoods[position - self._begin], self._promises[position - self._begin]
+
+    def _look(self, begin: int) -> None:
+        most = min(self.values.size, begin + RUN_TOKENS + RUN_MARGIN)
+        known = np.flatnonzero(self.values[begin:most] >= 0)
+        stop = begin + int(known[0]) if known.size else most
+        logs = self.evidence.log_likelihood(np.arange(begin, stop))
+        self._begin, self._end = begin, min(stop, begin + RUN_TOKENS)
+        self._likelihoods = np.exp(logs - logs.max(axis=1, keepdims=True))
+        after = int(self.values[stop]) if stop < self.values.size else -1
+        law = successions(self.model)
+        self._promises = np.ones_like(self._likelihoods) if law is None else promises(law, self._likelihoods, after)
 
 
 def probabilities(model: CausalModel, state: np.ndarray) -> np.ndarray:

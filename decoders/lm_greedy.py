@@ -10,7 +10,7 @@ import numpy as np
 from channel_sim.keys import Key
 from channel_sim.types import Evidence, Reconstruction
 from decoders.beam import ITEMS_IN_STEP, check_vocabulary
-from decoders.first_order import probabilities
+from decoders.first_order import Outlook, probabilities
 from decoders.lm_beam import CausalDecoder, filled
 from sources.models.model import CausalModel
 
@@ -25,6 +25,7 @@ class LmGreedy(CausalDecoder):
     """
 
     revision: ClassVar[int] = 1
+    _hears_on: ClassVar[bool] = False
     assumptions: ClassVar[tuple[str, ...]] = ("Decoder lm_greedy takes the bit LLRs of a token as independent of each other.",)
 
     def restore(self, evidence: Sequence[Evidence], keys: Sequence[Key]) -> list[Reconstruction]:
@@ -32,29 +33,29 @@ class LmGreedy(CausalDecoder):
         check_vocabulary(model, evidence)
         found: list[np.ndarray] = []
         for first in range(0, len(evidence), ITEMS_IN_STEP):
-            found += _posteriors(model, evidence[first:first + ITEMS_IN_STEP])
+            found += self._posteriors(model, evidence[first:first + ITEMS_IN_STEP])
         return [filled(one, posterior.argmax(axis=1), posterior) for one, posterior in zip(evidence, found)]
 
-
-def _posteriors(model: CausalModel, evidence: Sequence[Evidence]) -> list[np.ndarray]:
-    """float32 [unknown tokens, vocab] of each item; the items go side by side."""
-    posteriors = [np.empty((np.count_nonzero(~one.known), one.vocab_size), np.float32) for one in evidence]
-    num_decided = np.zeros(len(evidence), np.int64)
-    lengths = np.array([one.num_tokens for one in evidence])
-    state = model.start(len(evidence))
-    running = np.arange(len(evidence))
-    for at in range(max(lengths, default=0)):
-        state, running = state[lengths[running] > at], running[lengths[running] > at]
-        tokens = np.array([evidence[int(i)].values[at] for i in running])
-        open_lanes = np.flatnonzero([not evidence[int(i)].known[at] for i in running])
-        if open_lanes.size:
-            table = probabilities(model, state[open_lanes])
-            for lane, law in zip(open_lanes, table):
-                i = int(running[lane])
-                logs = np.log(law) + evidence[i].log_likelihood(np.array([at]))[0]
-                weights = np.exp(logs - logs.max())
-                posteriors[i][num_decided[i]] = weights / weights.sum()
-                tokens[lane] = posteriors[i][num_decided[i]].argmax()
-                num_decided[i] += 1
-        state = model.advance(state, tokens)
-    return posteriors
+    def _posteriors(self, model: CausalModel, evidence: Sequence[Evidence]) -> list[np.ndarray]:
+        """float32 [unknown tokens, vocab] of each item; the items go side by side."""
+        posteriors = [np.empty((np.count_nonzero(~one.known), one.vocab_size), np.float32) for one in evidence]
+        outlooks = [Outlook(model, one) for one in evidence]
+        num_decided = np.zeros(len(evidence), np.int64)
+        lengths = np.array([one.num_tokens for one in evidence])
+        state = model.start(len(evidence))
+        running = np.arange(len(evidence))
+        for at in range(max(lengths, default=0)):
+            state, running = state[lengths[running] > at], running[lengths[running] > at]
+            tokens = np.array([evidence[int(i)].values[at] for i in running])
+            open_lanes = np.flatnonzero([not evidence[int(i)].known[at] for i in running])
+            if open_lanes.size:
+                table = probabilities(model, state[open_lanes])
+                for lane, law in zip(open_lanes, table):
+                    i = int(running[lane])
+                    likelihood, promise = outlooks[i].at(at)
+                    weights = law * likelihood * (promise if self._hears_on else 1.0)
+                    posteriors[i][num_decided[i]] = weights / weights.sum()
+                    tokens[lane] = posteriors[i][num_decided[i]].argmax()
+                    num_decided[i] += 1
+            state = model.advance(state, tokens)
+        return posteriors

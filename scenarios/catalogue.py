@@ -15,6 +15,7 @@ from channel_sim.checks import RequestError
 from channel_sim.stages import Component
 from channel_sim.trial import Receiver
 from decoders import (
+    bidirectional,
     dude,
     exact_markov,
     fitted_markov,
@@ -83,6 +84,7 @@ CATALOGUE: Mapping[str, Mapping[str, type[Component]]] = MappingProxyType({
         "dude": dude.Dude,
         "ngram": ngram.NGramRestorer,
         "lm_greedy": lm_greedy.LmGreedy,
+        "bidirectional": bidirectional.Bidirectional,
         "lm_beam": lm_beam.LmBeam,
         "posterior_sample": posterior_sample.PosteriorSample,
     },
