@@ -19,7 +19,7 @@ from tests.chains import ENTRIES, ROOT, chain_of, chain_with, tables_with
 Draw = tuple[Any, ...]
 """(path of labels, what was drawn, shape but for the first axis): draws are prefix-stable along the first axis alone."""
 SEVERITY: dict[str, tuple[float, float]] = {
-    "loss_rate": (0.1, 0.4), "flip_probability": (0.02, 0.2), "erasure_probability": (0.1, 0.4), "esno_db": (6.0, -2.0)}
+    "loss_rate": (0.1, 0.4), "flip_probability": (0.02, 0.2), "erasure_probability": (0.1, 0.4), "esno_db": (3.0, -2.0)}
 """Keys of channels that say how bad it is: (better, worse). Items are damaged in nested ways along them."""
 CHANNELS = list(catalogue.CATALOGUE["channels"])
 SEVERE = [(name, key) for name in CHANNELS for key in SEVERITY if key in catalogue.CATALOGUE["channels"][name].model_fields]
