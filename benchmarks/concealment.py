@@ -27,6 +27,7 @@ from decoders.most_frequent import MostFrequent
 from decoders.ngram import NGramRestorer
 from decoders.posterior_sample import PosteriorSample
 from sources.bpe import Bpe
+from sources.models.mixture import TextByteMixed
 from sources.models.neural import TextByteSmall, TextSmall
 from sources.models.ngram import NGram
 
@@ -34,6 +35,7 @@ BYTES: dict[str, Decoder] = {
     "lm_greedy, ngram (left)": LmGreedy(model=NGram()), "most_frequent": MostFrequent(), "dude": Dude(),
     "bidirectional, ngram": Bidirectional(model=NGram()), "ngram": NGramRestorer(),
     "lm_beam, text_byte_small": LmBeam(model=TextByteSmall(), beam_width=32),
+    "lm_beam, text_byte_mixed": LmBeam(model=TextByteMixed(), beam_width=32),
 }
 HOLES = BYTES | {"ngram, 4,096 paths": NGramRestorer(num_paths=4096)}
 TOKENS: dict[str, Decoder] = {

@@ -28,7 +28,7 @@ from decoders import (
     repeat_last,
 )
 from sources import bpe, coder, synthetic, text, tokenizers
-from sources.models import keras_hub, markov, neural
+from sources.models import keras_hub, markov, mixture, neural
 from sources.models import ngram as ngram_model
 from sources.models import uniform, weights_file
 
@@ -50,6 +50,7 @@ CATALOGUE: Mapping[str, Mapping[str, type[Component]]] = MappingProxyType({
         "uniform": uniform.Uniform,
         "exact_markov": markov.ExactMarkov,
         "ngram": ngram_model.NGram,
+        "text_byte_mixed": mixture.TextByteMixed,
         "recurrent": neural.Recurrent,
         "keras_hub": keras_hub.KerasHub,
     },
