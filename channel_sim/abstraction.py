@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar, Literal, Self
@@ -20,6 +20,7 @@ from channel_sim.fading import Flat, FlatLaw
 from channel_sim.keys import Key
 from channel_sim.ledger import Ledger
 from channel_sim.link import CodedLink
+from channel_sim.link_law import LinkLaw, flat_snr_shares
 from channel_sim.sionna_tables import ITERATIONS, digest_of_files, sionna_table
 from channel_sim.stages import Channel, Detection, Observation
 from channel_sim.types import CERTAIN_LLR, Packets
@@ -108,6 +109,9 @@ class BlerTable(Channel):
     @property
     def erasure_only(self) -> bool:
         return True
+
+    def link_law(self) -> LinkLaw:
+        return replace(self.link.link_law(), snr_shares=flat_snr_shares(self.fading, self.esno, self.rician_k_db))
 
     def block_error_probability(self, esno_db: np.ndarray | float) -> np.ndarray:
         """float64: of a code block at Es/N0 in dB over AWGN."""

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field
 
-from channel_sim.card import Card, card_of
+from channel_sim.card import Card
 from channel_sim.counts import Counts, channel_card, channel_counts, delay_counts, residual_counts
 from channel_sim.interleaving import joined, on_air, picked
 from channel_sim.keys import Key
@@ -83,6 +83,7 @@ class _Exchange:
     due: np.ndarray
     rows: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     observations: list[tuple[Observation, Detection, Reception]] = field(default_factory=list)
+    card: Card | None = None
 
     @property
     def received(self) -> Reception:
@@ -92,6 +93,8 @@ class _Exchange:
     def hear(self, observation: Observation, channel: Channel) -> None:
         self.rows = np.concatenate([self.rows, self.due])
         detection = channel.detect(observation)
+        # of round 0 alone: more is sent after a burst than elsewhere, so that all rounds together are no fair sample
+        self.card = self.card or channel_card(channel, observation, detection)
         if isinstance(channel, PacketLossChannel):
             self.observations.clear()  # the observation begins with all rounds before
         self.observations.append((observation, detection, channel.deliver(observation, detection)))
@@ -106,14 +109,7 @@ class _Exchange:
         once = int(self.packets.num_bits.sum())
         ledger = replace(ledger, coded_bits=once, repeated_bits=ledger.coded_bits - once)
         counts |= residual_counts(self.packets, reception) | delay_counts(known_at)
-        return Delivery(reception, ledger, counts, self._card(channel))
-
-    def _card(self, channel: Channel) -> Card:
-        if len(self.observations) == 1:
-            return channel_card(channel, *self.observations[0][:2])
-        lost = np.concatenate([one.lost | ~detection.crc_ok for one, detection, _ in self.observations])
-        snr = [detection.snr_db for _, detection, _ in self.observations if detection.snr_db is not None]
-        return card_of(lost, np.concatenate(snr) if snr else None)
+        return Delivery(reception, ledger, counts, self.card)
 
 
 def _transmit(exchanges: Sequence[_Exchange], channel: Channel, turn: int) -> list[Observation]:

@@ -107,7 +107,7 @@ def _bin(length: int) -> int:
 def _histogram(snr_db: np.ndarray | None) -> tuple[int, ...]:
     if snr_db is None or not snr_db.size:
         return ()
-    bins = np.floor(np.clip(snr_db, LOWEST_SNR_DB, HIGHEST_SNR_DB) / SNR_STEP_DB).astype(np.int64)
+    bins = np.floor(np.clip(snr_db, LOWEST_SNR_DB, HIGHEST_SNR_DB) / SNR_STEP_DB + 1e-9).astype(np.int64)  # 2 dB may be 1.999…
     first = int(bins.min())
     return (first, *np.bincount(bins - first).tolist())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from channel_sim.card import Card, card_of
+from channel_sim.link import Received
 from channel_sim.losses import PacketLossChannel
 from channel_sim.stages import Channel, Detection, Observation
 from channel_sim.types import Packets, Reception
@@ -60,9 +61,16 @@ def delay_counts(known_at: np.ndarray) -> Counts:
 
 
 def channel_card(channel: Channel, observation: Observation, detection: Detection) -> Card:
-    """The card of what was on the air: the slots of a loss process, elsewhere packets that were lost or failed their CRC."""
+    """The card of what was on the air: the slots of a loss process, elsewhere packets that were lost or failed their CRC.
+
+    Of a link that sends again what failed, it is the first transmission of every packet that counts.
+    """
+    state = observation.state
     if isinstance(channel, PacketLossChannel):
-        return card_of(observation.state)
+        return card_of(state)
+    if isinstance(state, Received) and state.first is not None:
+        failed, num_fades = state.first
+        return card_of(observation.lost | failed, state.snr_db[:num_fades])
     return card_of(observation.lost | ~detection.crc_ok, detection.snr_db)
 
 

@@ -14,10 +14,11 @@ from channel_sim import codes, mapping
 from channel_sim.checks import RequestError
 from channel_sim.codes import LdpcBackend
 from channel_sim.crc import CRC_BITS, CrcName, crc
-from channel_sim.fading import Propagation
+from channel_sim.fading import Flat, Propagation
 from channel_sim.interleaving import air_order
 from channel_sim.keys import Key
 from channel_sim.ledger import Ledger
+from channel_sim.link_law import LinkLaw, flat_snr_shares
 from channel_sim.ofdm import ChannelKnowledge, Fading, propagation
 from channel_sim.sionna_blocks import CodeName, FrameFormat
 from channel_sim.stages import Channel, Detection, Observation
@@ -42,11 +43,13 @@ class Received:
     llr:       float32 [num_rows, code_bits] from the channel, unscrambled; of all transmissions of a row, added up
     posterior: float32 [num_rows, info_bits], as decoded after the last transmission of each row; None: not decoded yet
     snr_db:    float64 [num_fades], Es|h|^2/N0 of each fade
+    first:     (bool [num_packets], how many of the fades): whose CRC failed when sent once, and what that met; None: sent only once
     """
 
     llr: np.ndarray
     posterior: np.ndarray | None
     snr_db: np.ndarray
+    first: tuple[np.ndarray, int] | None = None
 
 
 class CodedLink(Channel):
@@ -167,6 +170,12 @@ class CodedLink(Channel):
         """Mean received power over noise power in a bandwidth of the symbol rate, in dB: that is Es/N0, BPSK included."""
         return self.resolved_esno_db
 
+    def link_law(self) -> LinkLaw:
+        way = self.propagation
+        shares = flat_snr_shares(way.law, self.resolved_esno_db, way.rician_k_db) if isinstance(way, Flat) else None
+        return LinkLaw(self.resolved_esno_db, self.resolved_ebno_db, self.snr_db, self.realised_code_rate,
+                       self.realised_code_rate * self.bits_per_symbol / self._uses_a_symbol, shares)
+
     @property
     def no(self) -> float:
         """N0 at Es = 1."""
@@ -255,9 +264,10 @@ class CodedLink(Channel):
         ledger = self.charge(packets)
         if self.max_transmissions == 1:
             return Observation(packets, np.zeros(rows.size, bool), Received(llr, None, snr_db), ledger)
-        posterior, heard = codes.decode(llr, None, frame), [snr_db]
+        posterior, heard, failures = codes.decode(llr, None, frame), [snr_db], list[np.ndarray]()
         for transmission in range(1, self.max_transmissions):
             failed = ~self._crc_ok(packets, posterior)
+            failures.append(failed)
             again = np.repeat(failed, rows)
             if not again.any():
                 break
@@ -266,7 +276,8 @@ class CodedLink(Channel):
             posterior[again] = codes.decode(llr[again], None, frame)
             heard.append(snr_db)
             ledger = ledger + self._charge_again(packets, failed)
-        return Observation(packets, np.zeros(rows.size, bool), Received(llr, posterior, np.concatenate(heard)), ledger)
+        received = Received(llr, posterior, np.concatenate(heard), (failures[0], heard[0].size))
+        return Observation(packets, np.zeros(rows.size, bool), received, ledger)
 
     def _carry(self, words: np.ndarray, scrambling: np.ndarray, key: Key) -> tuple[np.ndarray, np.ndarray]:
         """(float32 [num_rows, code_bits] LLRs of the code bits, float64 [num_fades] SNRs in dB) of uint8 [num_rows, code_bits]."""

@@ -19,6 +19,7 @@ from channel_sim.checks import RequestError
 from channel_sim.crc import CRC_BITS, CrcName
 from channel_sim.keys import Key
 from channel_sim.ledger import Ledger
+from channel_sim.link_law import LinkLaw
 from channel_sim.loss_law import LossLaw
 from channel_sim.types import (
     CERTAIN_LLR,
@@ -161,6 +162,10 @@ class Channel(Component, ABC):
 
     def loss_law(self) -> LossLaw | None:
         """What the channel's loss process says of itself, to be held against what is measured; None: it has no closed form."""
+        return None
+
+    def link_law(self) -> LinkLaw | None:
+        """Es/N0, Eb/N0 and SNR of a radio link, and the law of its fades; None: it is none."""
         return None
 
     @final

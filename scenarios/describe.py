@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from channel_sim.stages import Component
+from channel_sim.stages import Channel, Component
 from scenarios import catalogue
 from scenarios.notes import markers
 from scenarios.scenario import STAGES, Scenario, Task
@@ -36,6 +36,12 @@ def facts(scenario: Scenario, command: str) -> dict[str, Any]:
         "sources": list(dict.fromkeys(one.source for one in components if one.source)),
         "provenance": provenance(command, _digests(components)),
     }
+
+
+def channel_law(channel: Channel) -> dict[str, Any]:
+    """What a channel says of itself, for the `laws` of the store: of its losses, and under "link" of a radio link."""
+    losses, link = channel.loss_law(), channel.link_law()
+    return (losses.to_dict() if losses else {}) | ({"link": link.to_dict()} if link else {})
 
 
 def provenance(command: str, digests: dict[str, str] | None = None) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from channel_sim.checks import RequestError
 from channel_sim.store import Address, Point, Store, Trial
 from scenarios.blocks import Block, Work, died, run_block
-from scenarios.describe import facts
+from scenarios.describe import channel_law, facts
 from scenarios.executors import Crew, completed, crew
 from scenarios.references import reference_curves
 from scenarios.scenario import Scenario, Task
@@ -48,8 +48,7 @@ def open_store(scenario: Scenario, out: Path, command: str) -> Store:
             raise RequestError(f"--out {out}: cannot be written ({error}); choose another folder") from error
     points = [Point(task.arm_index, task.point_index, task.arm, task.sweep, task.task_id) for task in scenario.tasks]
     store.set_plan(points, {task.task_id: task.resolved for task in scenario.tasks}, reference_curves(scenario))
-    laws = {task.task_id: task.chain.channel.loss_law() for task in scenario.tasks}
-    store.set_laws({task_id: law.to_dict() for task_id, law in laws.items() if law})
+    store.set_laws({task.task_id: law for task in scenario.tasks if (law := channel_law(task.chain.channel))})
     return store
 
 

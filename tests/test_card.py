@@ -6,10 +6,13 @@ from contextlib import closing
 import numpy as np
 import pytest
 
+from channel_sim.abstraction import BlerTable
 from channel_sim.arq import Arq
 from channel_sim.bits import BinarySymmetric
 from channel_sim.card import BURST_ENDS, Card, burst_bin, card_of
 from channel_sim.keys import Key
+from channel_sim.link import CodedLink
+from channel_sim.link_law import LinkLaw
 from channel_sim.loss_law import LossLaw
 from channel_sim.loss_trace import LossTrace
 from channel_sim.losses import GilbertElliott, Ideal, PacketLoss, ThreeState
@@ -124,10 +127,11 @@ def test_a_law_goes_through_the_store_as_it_is():
 @pytest.mark.parametrize("protection", [NoProtection(), NoProtection(interleave_depth=3), ReedSolomon(n=10, k=8), Repeat(),
                                         Arq(max_transmissions=2)], ids=repr)
 def test_the_card_speaks_of_the_air_not_of_what_was_repaired(protection):
-    """Catches losses counted after protection, or in the order of the coder: slots as the process drew them."""
+    """Catches losses counted after protection, or in the order of the coder: slots as the process drew them; of ARQ those of
+    the first round."""
     packets, channel, key = packets_of([8] * 30), GilbertElliott(loss_rate=0.3, mean_burst_packets=4.0), Key(7)
     delivery = protection.send([packets], channel, [key])[0]
-    drawn = channel.lost_packets(delivery.ledger.transmissions, key.child("loss slots"))
+    drawn = channel.lost_packets(30 if isinstance(protection, Arq) else delivery.ledger.transmissions, key.child("loss slots"))
     assert delivery.card == card_of(drawn)
 
 
@@ -144,8 +148,59 @@ def test_a_packet_whose_crc_failed_is_a_loss_on_the_card():
     once = NoProtection().send([packets], channel, [Key(9)])[0]
     assert once.card.num_lost == np.sum(~once.reception.crc_ok) > 0
     again = Arq(max_transmissions=3).send([packets], channel, [Key(9)])[0]
-    sent_again = again.ledger.transmissions - 200
-    assert again.card.num_slots == 200 + sent_again and again.card.num_lost == sent_again + np.sum(~again.reception.crc_ok)
+    assert again.ledger.transmissions > 200 and again.card == once.card
+
+
+def test_under_arq_the_card_has_the_law_of_the_channel():
+    """Catches rounds that are pooled: more is sent after a burst, and a card of it all accuses the model falsely (the control)."""
+    packets, channel = packets_of([8] * 12), GilbertElliott(loss_rate=0.3, mean_burst_packets=6.0)
+    keys = [Key(12).child(trial) for trial in range(1_500)]
+    sent = Arq(max_transmissions=4).send([packets] * len(keys), channel, keys)
+    pooled = Pooled((one.card for one in sent), channel.loss_law())
+    assert not flags(pooled) and abs(pooled.loss_rate.value - 0.3) < 4.5 * pooled.loss_rate.error
+    all_rounds = Pooled((card_of(channel.lost_packets(one.ledger.transmissions, key.child("loss slots")))
+                         for one, key in zip(sent, keys, strict=True)), channel.loss_law())
+    assert any("the loss rate was" in flag for flag in flags(all_rounds))
+
+
+def test_under_harq_the_card_shows_the_first_transmission_of_every_packet():
+    """Catches losses after the last transmission beside the fades of all of them: the card is that of the same link without HARQ."""
+    link = {"code": "uncoded", "modulation": "qpsk", "crc": "crc16", "fading": "rayleigh_block", "fading_block_symbols": 48,
+            "esno_db": 8.0}
+    packets = packets_of([64] * 100)
+    once, more = (NoProtection().send([packets], CodedLink(**link, max_transmissions=most), [Key(13)])[0] for most in (1, 4))
+    assert more.reception.lost.sum() < once.reception.lost.sum()
+    assert more.card == once.card and once.card.num_lost == once.reception.lost.sum()
+
+
+FLAT = {"awgn": {}, "rayleigh": {}, "rayleigh_block": {"fading_block_symbols": 8},
+        "rician_block": {"fading_block_symbols": 8, "rician_k_db": 3.0}}
+
+
+@pytest.mark.parametrize("esno_db", [2.0, 7.5])
+@pytest.mark.parametrize("fading", FLAT)
+def test_fades_have_the_bin_shares_that_the_link_states(fading, esno_db):
+    """Catches a law of amplitudes for one of powers, a wrong K, and bins that are shifted by a rounded 2 dB."""
+    law = CodedLink(fading=fading, esno_db=esno_db, **FLAT[fading]).link_law()
+    first, shares = LinkLaw.from_dict(law.to_dict()).snr_shares
+    amplitudes = np.random.default_rng(14).normal(size=(2, 200_000)) / np.sqrt(2)
+    ratio = {"awgn": 1e30, "rician_block": 10**0.3}.get(fading, 0.0)
+    amplitudes = amplitudes / np.sqrt(ratio + 1) + [[np.sqrt(ratio / (ratio + 1))], [0.0]]
+    drawn = esno_db + 10 * np.log10((amplitudes**2).sum(axis=0)) + 1e-6
+    expected = np.histogram(drawn, np.arange(2 * first, 2 * (first + len(shares)) + 1, 2))[0] / drawn.size
+    assert shares == pytest.approx(expected, abs=0.006) and sum(shares) == pytest.approx(1, abs=1e-3)
+    heard = NoProtection().send([packets_of([464] * 8)], CodedLink(fading=fading, esno_db=esno_db, **FLAT[fading]), [Key(15)])
+    card = heard[0].card
+    counted_here = dict(zip(range(card.snr[0], card.snr[0] + len(card.snr)), np.array(card.snr[1:]) / sum(card.snr[1:]), strict=False))
+    for place, share in enumerate(shares, start=first):
+        assert abs(counted_here.get(place, 0.0) - share) < 5 * np.sqrt(share * (1 - share) / sum(card.snr[1:])) + 1e-9
+
+
+def test_the_table_of_block_errors_states_the_link_that_it_stands_for():
+    """Catches the fades of the link that is looked up, which are none, and ratios of another rate."""
+    shared = {"fading": "rayleigh_block", "ebno_db": 4.0}
+    assert BlerTable(**shared).link_law() == CodedLink(**shared).link_law()
+    assert PacketLoss(loss_rate=0.1).link_law() is None and CodedLink(fading="tdl_a", esno_db=4.0).link_law().snr_shares is None
 
 
 TABLES = {"question": "?", "items": 24, "source": {"name": "bernoulli", "num_symbols": 400},
