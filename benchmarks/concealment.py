@@ -34,15 +34,15 @@ from sources.models.ngram import NGram
 BYTES: dict[str, Decoder] = {
     "lm_greedy, ngram (left)": LmGreedy(model=NGram()), "most_frequent": MostFrequent(), "dude": Dude(),
     "bidirectional, ngram": Bidirectional(model=NGram()), "ngram": NGramRestorer(),
-    "lm_beam, text_byte_small": LmBeam(model=TextByteSmall(), beam_width=32),
-    "lm_beam, text_byte_mixed": LmBeam(model=TextByteMixed(), beam_width=32),
+    "lm_beam, text-byte-small": LmBeam(model=TextByteSmall(), beam_width=32),
+    "lm_beam, text-byte-mixed": LmBeam(model=TextByteMixed(), beam_width=32),
 }
 HOLES = BYTES | {"ngram, 4,096 paths": NGramRestorer(num_paths=4096)}
 TOKENS: dict[str, Decoder] = {
-    "lm_greedy, text_small (left)": LmGreedy(model=TextSmall()), "most_frequent": MostFrequent(), "dude": Dude(),
-    "bidirectional, text_small": Bidirectional(model=TextSmall()),
-    "lm_beam, text_small": LmBeam(model=TextSmall()), "lm_beam, text_small, 64 wide": LmBeam(model=TextSmall(), beam_width=64),
-    "posterior_sample, text_small": PosteriorSample(model=TextSmall()),
+    "lm_greedy, text-small (left)": LmGreedy(model=TextSmall()), "most_frequent": MostFrequent(), "dude": Dude(),
+    "bidirectional, text-small": Bidirectional(model=TextSmall()),
+    "lm_beam, text-small": LmBeam(model=TextSmall()), "lm_beam, text-small, 64 wide": LmBeam(model=TextSmall(), beam_width=64),
+    "posterior_sample, text-small": PosteriorSample(model=TextSmall()),
 }
 
 

@@ -15,6 +15,7 @@ from channel_sim.checks import RequestError
 from channel_sim.types import Evidence
 from decoders.beam_lattice import Lattice, branch, draw_path, empty_lattice, follow, message_start, read_marginals
 from decoders.first_order import Outlook, probabilities
+from sources.models.fixed_point import one_blas_thread
 from sources.models.model import CausalModel, FiniteContextModel
 
 ITEMS_IN_STEP = 64
@@ -53,7 +54,8 @@ def find(search: Search, evidence: Sequence[Evidence], uniforms: Sequence[np.nda
     for first in range(0, len(evidence), ITEMS_IN_STEP):
         batch = range(first, min(first + ITEMS_IN_STEP, len(evidence)))
         lanes = [_Lane(search, evidence[i], uniforms[i] if uniforms else None) for i in batch]
-        _run(search, lanes)
+        with one_blas_thread():
+            _run(search, lanes)
         found += [lane.found for lane in lanes]
     return found
 

@@ -12,6 +12,7 @@ from channel_sim.types import Evidence, Reconstruction
 from decoders.beam import ITEMS_IN_STEP, check_vocabulary
 from decoders.first_order import Outlook, probabilities
 from decoders.lm_beam import CausalDecoder, filled
+from sources.models.fixed_point import one_blas_thread
 from sources.models.model import CausalModel
 
 
@@ -33,7 +34,8 @@ class LmGreedy(CausalDecoder):
         check_vocabulary(model, evidence)
         found: list[np.ndarray] = []
         for first in range(0, len(evidence), ITEMS_IN_STEP):
-            found += self._posteriors(model, evidence[first:first + ITEMS_IN_STEP])
+            with one_blas_thread():
+                found += self._posteriors(model, evidence[first:first + ITEMS_IN_STEP])
         return [filled(one, posterior.argmax(axis=1), posterior) for one, posterior in zip(evidence, found)]
 
     def _posteriors(self, model: CausalModel, evidence: Sequence[Evidence]) -> list[np.ndarray]:

@@ -16,6 +16,7 @@ from typing import Any
 import constriction
 import numpy as np
 
+from sources.models.fixed_point import one_blas_thread
 from sources.models.model import CausalModel, FiniteContextModel
 
 PRECISION_BITS = 24
@@ -112,9 +113,10 @@ def encode_lanes(model: CausalModel, messages: Sequence[np.ndarray]) -> list[np.
         return [encode_run(Run(model, message), None)[0] for message in messages]
     streams: dict[int, np.ndarray] = {}
     waiting = sorted(range(len(messages)), key=lambda which: messages[which].size)
-    for first in range(0, len(waiting), _LANES):
-        together = waiting[first:first + _LANES]
-        streams |= zip(together, _encode_together(model, [messages[which] for which in together]), strict=True)
+    with one_blas_thread():
+        for first in range(0, len(waiting), _LANES):
+            together = waiting[first:first + _LANES]
+            streams |= zip(together, _encode_together(model, [messages[which] for which in together]), strict=True)
     return [streams[which] for which in range(len(messages))]
 
 
@@ -229,8 +231,9 @@ def decode_lanes(model: CausalModel, lanes: Sequence[Lane]) -> None:
     """Run the lanes to their ends, in parallel."""
     # lanes of like length together: a lane that is done still costs a row of every table
     waiting = sorted(lanes, key=lambda lane: len(lane.positions))
-    for first in range(0, len(waiting), _LANES):
-        _decode_together(model, waiting[first:first + _LANES])
+    with one_blas_thread():
+        for first in range(0, len(waiting), _LANES):
+            _decode_together(model, waiting[first:first + _LANES])
 
 
 def _decode_together(model: CausalModel, lanes: Sequence[Lane]) -> None:

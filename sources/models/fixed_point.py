@@ -11,12 +11,14 @@ Source: J. Ballé, N. Johnston, D. Minnen, "Integer networks for data compressio
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from functools import lru_cache
 from math import isqrt
 from typing import NamedTuple
 
 import numpy as np
 from numba import njit
+from threadpoolctl import ThreadpoolController
 
 GATE_BITS, PRODUCT_BITS, ACTIVATION_BITS = 14, 7, 10
 LONGEST_SUM = 1040
@@ -69,6 +71,16 @@ class Network(NamedTuple):
     @property
     def hidden(self) -> int:
         return self.recurrent.shape[0]
+
+
+def one_blas_thread() -> AbstractContextManager[object]:
+    """For loops over `step`: its products are so small that threads which wait for one another cost more than they bring."""
+    return _controller().limit(limits=1, user_api="blas")
+
+
+@lru_cache(maxsize=1)
+def _controller() -> ThreadpoolController:
+    return ThreadpoolController()
 
 
 def quantise(weights: dict[str, np.ndarray]) -> Weights:

@@ -12,7 +12,7 @@ from sources.models.ngram import NGram
 
 
 class TextByteMixed(CausalModel):
-    """English text byte by byte: the mean of the tables of `ngram` and `text_byte_small`, the shipped ones.
+    """English text byte by byte: the mean of the tables of `ngram` and `text-byte-small`, the shipped ones.
 
     The n-gram knows rare strings, the network what lies further back than eight bytes; half of each is better than either. In
     integers: the two tables are added and halved, rounding down, and the first odd sums get the half that is missing.
@@ -47,7 +47,7 @@ class TextByteMixed(CausalModel):
         return _mean(first, second), np.concatenate([table, network], axis=1)
 
     def digests(self) -> dict[str, str]:
-        return {"ngram": NGram().digests()["path"], "text_byte_small": TextByteSmall().digests()["path"]}
+        return {"ngram": NGram().digests()["path"], "text-byte-small": TextByteSmall().digests()["path"]}
 
     @staticmethod
     def _parts(state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -56,7 +56,8 @@ class Recurrent(CausalModel):
 
     def tables(self, state: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         # the head, half of the work, in one product instead of one a token
-        states = np.concatenate([state, fixed_point.run(self._network(), state, np.asarray(values))])
+        with fixed_point.one_blas_thread():
+            states = np.concatenate([state, fixed_point.run(self._network(), state, np.asarray(values))])
         return self.frequencies(states[:-1]), states[-1:]
 
     def tokenizer(self) -> Tokenizer:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import lzma
 import zlib
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -46,47 +47,50 @@ class NGram(FiniteContextModel):
 
     @property
     def context_length(self) -> int:
-        return _weights(self.path).trie.context_length
+        return _found(self.path, _trie).context_length
 
     def start(self, num_lanes: int) -> np.ndarray:
-        _weights.cache_clear()  # the file may be another one by now; within a message it had better not be
+        _date.cache_clear()  # the file may be another one by now; within a message it had better not be
         return super().start(num_lanes)
 
     def frequencies(self, state: np.ndarray) -> np.ndarray:
-        return frequency_tables(_weights(self.path).trie, np.ascontiguousarray(state, np.int32))
+        return frequency_tables(_found(self.path, _trie), np.ascontiguousarray(state, np.int32))
 
     def digests(self) -> dict[str, str]:
-        _weights.cache_clear()
-        return {"path": _weights(self.path).digest}
+        _date.cache_clear()
+        return {"path": _found(self.path, _digest)}
 
     def trie(self) -> Trie:
         """The model in memory, for kernels that score single bytes; read once a process."""
-        _weights.cache_clear()
-        return _weights(self.path).trie
+        _date.cache_clear()
+        return _found(self.path, _trie)
 
 
-class Weights(NamedTuple):
-    """SHA-256 of the weights file, and the trie in it."""
-
-    digest: str
-    trie: Trie
-
-
-@lru_cache(maxsize=4)
-def _weights(path: str | None) -> Weights:
-    """What the file held when it was last looked at: to ask for its date at every table takes longer than the table."""
+def _found(path: str | None, what: Callable[[Path, int], Any]) -> Any:
+    """`what` of the weights file; a `RequestError` where it can't be had."""
     file = SHIPPED if path is None else Path(path)
     try:
-        return _load(file, file.stat().st_mtime_ns)
+        return what(file, _date(file))
     except (OSError, ValueError, KeyError, SafetensorError, zlib.error, lzma.LZMAError) as error:
         raise RequestError(f"model.path must be n-gram weights with their .json beside them, got {str(file)!r} ({error}); "
                            "make them with channel-sim train ngram") from error
 
 
 @lru_cache(maxsize=4)
-def _load(file: Path, modified_ns: int) -> Weights:
-    data, digest, _ = weights_file.read(file, FORMAT)
-    return Weights(digest, build(unpack(data)))
+def _date(file: Path) -> int:
+    """When it was changed, as last asked: to ask at every table takes longer than the table."""
+    return file.stat().st_mtime_ns
+
+
+@lru_cache(maxsize=4)
+def _digest(file: Path, modified_ns: int) -> str:
+    """SHA-256 of the file, for which nothing need be built."""
+    return weights_file.read(file, FORMAT)[1]
+
+
+@lru_cache(maxsize=4)
+def _trie(file: Path, modified_ns: int) -> Trie:
+    return build(unpack(weights_file.read(file, FORMAT)[0]))
 
 
 def save_weights(file: Path, packed: bytes, config: dict[str, Any]) -> None:
