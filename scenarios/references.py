@@ -69,8 +69,9 @@ def _markov_concealment(chain: Chain) -> Iterator[Value]:
 
 
 def _uncoded_link(chain: Chain) -> Iterator[Value]:
+    """Of bits that are sent once."""
     channel = chain.channel
-    if not (isinstance(channel, CodedLink) and channel.code == "uncoded"):
+    if not (isinstance(channel, CodedLink) and channel.code == "uncoded" and channel.max_transmissions == 1):
         return
     laws: dict[str, Literal["awgn", "rayleigh", "rician"]] = {
         "awgn": "awgn", "rayleigh_block": "rayleigh", "rayleigh": "rayleigh", "rician_block": "rician"}
@@ -85,7 +86,7 @@ def _uncoded_link(chain: Chain) -> Iterator[Value]:
 def _coded_link(chain: Chain) -> Iterator[Value]:
     """Of code blocks that are sent once: the normal approximation on BPSK and QPSK, outage on block fading."""
     channel = chain.channel
-    if not (isinstance(channel, CodedLink) and channel.code != "uncoded" and getattr(channel, "max_transmissions", 1) == 1):
+    if not (isinstance(channel, CodedLink) and channel.code != "uncoded" and channel.max_transmissions == 1):
         return
     bits_per_use = channel.realised_code_rate * channel.bits_per_symbol
     code_bits = round(channel.block_bits / channel.realised_code_rate)
@@ -97,10 +98,11 @@ def _coded_link(chain: Chain) -> Iterator[Value]:
                "Polyanskiy, Poor, Verdú, IEEE Trans. Inf. Theory 56 (2010): an approximation, not a bound")
     if channel.fading == "rayleigh_block":
         symbols, faded = code_bits // channel.bits_per_symbol, channel.fading_block_symbols
-        if symbols % faded and faded % symbols:
-            return  # blocks meet different numbers of fades
-        outage = theory.outage_probability(bits_per_use, channel.resolved_esno_db, max(1, symbols // faded))
-        yield (f"outage at {bits_per_use:.4g} bits a use, {max(1, symbols // faded)} fades", "block_error_rate", outage,
+        if channel.interleave_blocks > 1 or (symbols % faded and faded % symbols):
+            return  # blocks meet different numbers of fades, or other numbers of symbols of each
+        fades = max(1, symbols // faded)
+        outage = theory.outage_probability(bits_per_use, channel.resolved_esno_db, fades)
+        yield (f"outage at {bits_per_use:.4g} bits a use, {fades} fade{'s' * (fades > 1)}", "block_error_rate", outage,
                "Ozarow, Shamai, Wyner, IEEE Trans. Veh. Technol. 43 (1994): Gaussian symbols, long blocks")
 
 

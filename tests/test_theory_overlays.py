@@ -102,5 +102,34 @@ def test_block_fading_has_its_outage(faded, num_blocks):
     found = curves(channel={"name": "coded_link", "code": "ldpc", "block_bits": 500, "code_rate": 0.5, "esno_db": 10.0,
                             "modulation": "qpsk", "fading": "rayleigh_block", "fading_block_symbols": faded})
     expected = {} if num_blocks is None else {
-        (f"outage at 1 bits a use, {num_blocks} fades", "block_error_rate"): theory.outage_probability(1, 10, num_blocks)}
+        (f"outage at 1 bits a use, {num_blocks} {'fade' if num_blocks == 1 else 'fades'}", "block_error_rate"):
+            theory.outage_probability(1, 10, num_blocks)}
     assert found == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("link", [
+    {"code": "uncoded", "esno_db": 3.0, "fading": "rayleigh_block", "max_transmissions": 3},
+    {"code": "uncoded", "esno_db": 3.0, "max_transmissions": 2},
+    {"code": "ldpc", "esno_db": 3.0, "max_transmissions": 2},
+    {"code": "ldpc", "esno_db": 3.0, "fading": "rayleigh_block", "fading_block_symbols": 512, "interleave_blocks": 4},
+    {"code": "ldpc", "esno_db": 3.0, "fading": "rayleigh_block", "fading_block_symbols": 512, "max_transmissions": 2},
+])
+def test_links_that_send_again_or_interleave_have_no_closed_form(link):
+    """Catches the error rate of one transmission beside copies that add up, and one fade a block where several are met."""
+    assert curves(channel={"name": "coded_link", **link}) == {}
+
+
+def test_losses_of_period_two_are_drawn_and_measured():
+    """Catches a traceback where every second packet is lost: 2 apart, a block meets losses only or none.
+
+    Half of the blocks lose all and give nothing back, the others lose nothing: a residual of 1/2, by hand. In order, each block
+    of 20 loses 10, of which 8 among its 16 source packets stay missing: 1/2 as well.
+    """
+    alternating = {"name": "gilbert_elliott", "loss_rate": 0.5, "mean_burst_packets": 1.0}
+    for depth in (1, 2, 3):
+        tables = {"channel": alternating, "items": 10, "source": {"name": "bernoulli", "num_symbols": 768},
+                  "protection": {"name": "reed_solomon", "n": 20, "k": 16, "interleave_depth": depth}}
+        (_, drawn), = residual(**tables).items()
+        assert drawn == pytest.approx(0.5)
+        results = scenarios.run({**BITS, "arm": [{"label": "one", "decoder": {"name": "none"}}], **tables})
+        assert [trial.metrics["residual_packet_loss_rate"] for trial in results.trials] == pytest.approx([0.5] * 10)

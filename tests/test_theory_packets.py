@@ -305,3 +305,13 @@ def test_arguments_outside_the_law_are_refused(call, rule):
     """Catches nonsense that returns a number."""
     with pytest.raises(ValueError, match=rule):
         call()
+
+
+def test_a_periodic_chain_keeps_its_law_when_it_is_spaced():
+    """Catches a refusal of what is no fault: of every second slot of 0101…, all are lost or none, each in half of the cases."""
+    spaced = theory.LossChain.gilbert_elliott(0.5, 1.0).spaced(2)
+    assert spaced.loss_rate == pytest.approx(0.5) and spaced.loss_after_loss() == pytest.approx(1.0)
+    assert theory.mds_failure_over_chain(20, 16, spaced) == pytest.approx(0.5)
+    for law in ([0.9, 0.2], [1.0, 0.0], [-1.0, 2.0]):
+        with pytest.raises(ValueError, match="law must be a stationary law"):
+            theory.LossChain(np.array([[0.0, 1.0], [1.0, 0.0]]), np.array([0.0, 1.0]), np.array(law))

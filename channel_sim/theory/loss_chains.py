@@ -18,11 +18,13 @@ _ROUNDING = 1e-9
 class LossChain:
     """A stationary process of losses: a Markov chain steps once a slot, and a slot in state s is lost with `loss_probability[s]`.
 
-    transitions:      float64 [states, states], row = from; every row sums to 1, and there is one stationary law
+    transitions:      float64 [states, states], row = from; every row sums to 1
     loss_probability: float64 [states]
+    law:              float64 [states] or None; the stationary law the chain starts in, which need not be the only one if given
 
     Independent losses, Gilbert's and Elliott's chains have constructors; any other chain, say of three states, is given by its
-    matrix. Raises ValueError where rows are no probabilities or more than one stationary law exists.
+    matrix. Raises ValueError where rows are no probabilities, more than one stationary law exists and none is given, or the one
+    given is none.
 
     Source: E. N. Gilbert, "Capacity of a burst-noise channel", Bell Syst. Tech. J. 39 (1960); E. O. Elliott, "Estimates of
     error rates for codes on burst-noise channels", ibid. 42 (1963).
@@ -30,6 +32,7 @@ class LossChain:
 
     transitions: np.ndarray
     loss_probability: np.ndarray
+    law: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         array(self, "loss_probability", np.float64, ndim=1)
@@ -40,8 +43,15 @@ class LossChain:
             require(bool(np.all((value >= 0) & (value <= 1))), f"{name} must lie in [0, 1], got {value.tolist()}")
         sums = self.transitions.sum(axis=1)
         require(np.allclose(sums, 1, rtol=0, atol=_ROUNDING), f"every row of transitions must sum to 1, got {sums.tolist()}")
-        require(np.linalg.matrix_rank(self.transitions - np.eye(states), tol=1e-13) == states - 1,
-                "transitions must have one stationary law: some states never lead to one another")
+        if self.law is None:
+            require(np.linalg.matrix_rank(self.transitions - np.eye(states), tol=1e-13) == states - 1,
+                    "transitions must have one stationary law: some states never lead to one another")
+        else:
+            array(self, "law", np.float64, shape=(states,))
+            law = self.law
+            is_law = bool(np.all(law >= 0)) and abs(law.sum() - 1) <= _ROUNDING
+            require(is_law and np.allclose(law @ self.transitions, law, rtol=0, atol=_ROUNDING),
+                    f"law must be a stationary law of transitions, got {law.tolist()}")
 
     @classmethod
     def independent(cls, loss_rate: float) -> Self:
@@ -82,6 +92,8 @@ class LossChain:
     @cached_property
     def stationary(self) -> np.ndarray:
         """float64 [states]: the law of the state in every slot."""
+        if self.law is not None:
+            return self.law
         states = self.loss_probability.size
         equations = np.vstack([self.transitions.T - np.eye(states), np.ones(states)])
         law = np.linalg.lstsq(equations, np.append(np.zeros(states), 1.0), rcond=None)[0]
@@ -126,9 +138,12 @@ class LossChain:
         return law
 
     def spaced(self, every: int) -> LossChain:
-        """The losses of slots `every` apart: what a block interleaver of that depth shows to a code."""
+        """The losses of slots `every` apart: what a block interleaver of that depth shows to a code.
+
+        The law of the state stays as it is, also where a period of the chain leaves states that no longer lead to one another.
+        """
         require_at_least("every", 1, every)
-        return LossChain(np.linalg.matrix_power(self.transitions, every), self.loss_probability)
+        return LossChain(np.linalg.matrix_power(self.transitions, every), self.loss_probability, self.stationary)
 
     def _after_loss(self) -> np.ndarray:
         """float64 [states]: the law of the state of a slot that was lost."""
