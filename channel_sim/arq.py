@@ -19,6 +19,9 @@ from channel_sim.protection import refuse_doubtful
 from channel_sim.stages import Channel, Delivery, Detection, Observation, Protection
 from channel_sim.types import Packets, Reception
 
+MOST_TRANSMISSIONS = 1024
+"""Of a packet. At a loss rate of 0.99, one in 30,000 is then still missing."""
+
 
 class Arq(Protection):
     """Selective repeat in rounds: all packets, then those that were not acknowledged, until none is left or no round.
@@ -41,7 +44,7 @@ class Arq(Protection):
         "ARQ feedback takes no time, no channel uses and no energy, and tells the sender which packets arrived; what is lost of "
         "it is feedback_loss_rate.",
     )
-    max_transmissions: int = Field(4, ge=1, description="times that a packet is sent at most")
+    max_transmissions: int = Field(4, ge=1, le=MOST_TRANSMISSIONS, description="times that a packet is sent at most")
     deadline: int | None = Field(None, ge=0, description="packet times after its first transmission, past which none is sent again")
     feedback_loss_rate: float = Field(0.0, ge=0, lt=1, description="probability that the sender does not hear of an arrival")
 
@@ -53,6 +56,8 @@ class Arq(Protection):
         exchanges = [_Exchange(one, key, np.arange(one.num_packets)) for one, key in zip(packets, keys, strict=True)]
         for turn in range(self.max_transmissions):
             waiting = [one for one in exchanges if one.due.size or not turn]
+            if not waiting:
+                break
             for one, observation in zip(waiting, _transmit(waiting, channel, turn), strict=True):
                 one.hear(observation, channel)
                 one.due = self._due(one) if turn + 1 < self.max_transmissions else one.due[:0]

@@ -97,6 +97,8 @@ class Repeat(Interleaved):
 def refuse_doubtful(what: str, channel: Channel) -> None:
     """A `RequestError` where a channel delivers packets that may be wrong."""
     if not channel.erasure_only:
-        raise RequestError(f"{what}, and {type(channel).__name__} delivers doubtful ones; "
-                           'give it a CRC (crc = "crc16") with soft = false or on_crc_failure = "erase", or choose a channel '
-                           'that only loses packets, or protection "none"')
+        fields = type(channel).model_fields
+        cures = (cure for key, cure in (("soft", "soft = false"), ("on_crc_failure", 'on_crc_failure = "erase"')) if key in fields)
+        with_crc = "".join(f'give it a CRC (crc = "crc16") with {cure}, or ' for cure in cures)
+        raise RequestError(f"{what}, and {type(channel).__name__} delivers doubtful ones; {with_crc}choose a channel that only "
+                           'loses packets, or protection "none"')

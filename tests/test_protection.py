@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 
+from channel_sim import arq
 from channel_sim.arq import Arq
 from channel_sim.bits import BinaryErasure, BinarySymmetric
 from channel_sim.checks import RequestError
 from channel_sim.interleaving import air_order
 from channel_sim.keys import Key
+from channel_sim.link import CodedLink
 from channel_sim.losses import GilbertElliott, Ideal, PacketLoss, PacketLossChannel
 from channel_sim.parity import ReedSolomon
 from channel_sim.protection import NoProtection, Repeat
@@ -138,12 +140,15 @@ def test_with_room_for_much_parity_nothing_stays_lost():
         assert_delivered(packets, delivery.reception, slice(None))
 
 
-@pytest.mark.parametrize("channel", [
-    BinarySymmetric(), BinarySymmetric(soft=True, crc="crc16"), BinaryErasure(), BinaryErasure(crc="crc16")], ids=repr)
-def test_doubtful_deliveries_are_refused_with_the_cure(channel):
-    """Catches parity over packets whose errors nobody knows of."""
+@pytest.mark.parametrize("channel, cure", [
+    (BinarySymmetric(), "crc16.*soft = false, or choose"),
+    (BinarySymmetric(soft=True, crc="crc16"), "crc16.*soft = false, or choose"),
+    (BinaryErasure(), "ones; choose a channel"), (BinaryErasure(crc="crc16"), "ones; choose a channel"),
+    (CodedLink(esno_db=0.0, on_crc_failure="deliver"), 'crc16"\\) with on_crc_failure = "erase", or choose')], ids=repr)
+def test_doubtful_deliveries_are_refused_with_the_cure(channel, cure):
+    """Catches parity over packets whose errors nobody knows of, and a cure by a key that the channel lacks."""
     for refused in (lambda: ReedSolomon().check(channel), lambda: send(ReedSolomon(), coded_text(50), channel)):
-        with pytest.raises(RequestError, match=f"reed_solomon.*{type(channel).__name__}.*crc16"):
+        with pytest.raises(RequestError, match=f"reed_solomon.*{type(channel).__name__}.*{cure}"):
             refused()
     NoProtection().check(channel)
 
@@ -381,3 +386,12 @@ def test_copies_and_retransmission_refuse_doubtful_packets():
     for protection in (Repeat(), Arq()):
         with pytest.raises(RequestError, match="BinarySymmetric delivers doubtful ones; give it a CRC"):
             protection.check(BinarySymmetric())
+
+
+def test_rounds_end_with_the_last_packet(monkeypatch):
+    """Catches rounds of nothing: with no packet missing one round is sent, however many there may be."""
+    sent = []
+    monkeypatch.setattr(arq, "_transmit", lambda *of, send=arq._transmit: sent.append(of) or send(*of))
+    assert send(Arq(max_transmissions=1000), coded_text(50), Ideal()).ledger.repeated_bits == 0 and len(sent) == 1
+    with pytest.raises(ValueError, match="max_transmissions"):
+        Arq(max_transmissions=10**9)
