@@ -60,7 +60,7 @@ class BlerTable(Channel):
     )
 
     code: Literal["ldpc", "polar", "convolutional", "turbo"] = Field("ldpc", description="as in coded_link")
-    block_bits: int = Field(512, ge=12, le=8448, description="information bits of a code block, CRC included")
+    block_bits: int = Field(512, ge=1, description="information bits of a code block, CRC included")
     code_rate: float = Field(0.5, gt=0, lt=1, description="information bits per coded bit")
     num_iterations: int = Field(20, ge=1, le=1000, description="iterations of the LDPC or turbo decoder")
     ldpc_backend: Literal["numba", "sionna"] = Field("numba", description="LDPC decoder that the table is of")

@@ -21,6 +21,8 @@ from channel_sim.link import CodedLink
 from channel_sim.types import Packets
 
 HIGHEST_RATE = 0.999
+LARGEST_STEP_DB = 1.0
+"""A waterfall is hardly wider: a coarser table would say nothing of it."""
 BLOCKS_AT_ONCE = 200
 LEAST_BLOCKS = 1000
 FADES_A_BLOCK = (2, 4, 8, 16, 32)
@@ -35,10 +37,15 @@ def measure_table(link: CodedLink, *, step_db: float = 0.125, lowest_rate: float
 
     Each point ends at `least_errors` block errors and no fewer than 1000 blocks, or at `most_blocks`. The fading, SNR and CRC of
     `link` are not used. All points meet the same unit noise, so the curve is smoother than its points are certain.
-    `progress` is told (Es/N0 in dB, block errors, blocks) of each finished point. Raises a `RequestError` for a link without code.
+    `progress` is told (Es/N0 in dB, block errors, blocks) of each finished point. Raises a `RequestError` for a link without code,
+    a step above 1 dB and a rate outside (0, 1).
     """
     if link.code == "uncoded":
         raise RequestError('code must not be "uncoded": it has no block errors; its bit error rate has a closed form')
+    if not 0 < step_db <= LARGEST_STEP_DB:
+        raise RequestError(f"step_db must lie in (0, {LARGEST_STEP_DB:g}], got {step_db:g}: a coarser table misses the waterfall")
+    if not 0 < lowest_rate < 1:
+        raise RequestError(f"lowest_rate must lie in (0, 1), got {lowest_rate:g}: it is the block error rate the table ends at")
     bare = _bare(link)
     counts: dict[int, tuple[int, int]] = {}
 

@@ -72,7 +72,7 @@ class CodedLink(Channel):
         "for Next-Generation Physical Layer Research\", arXiv:2203.11854 (2022); D. Chase, IEEE Trans. Commun. 33 (1985)")
 
     code: CodeName = Field("ldpc", description="none, 5G LDPC, 5G polar (list decoder), or one convolutional and one turbo code")
-    block_bits: int = Field(512, ge=12, le=8448, description="information bits of a code block, CRC included; not of uncoded")
+    block_bits: int = Field(512, ge=1, description="information bits of a code block, CRC included; not of uncoded")
     code_rate: float = Field(0.5, gt=0, lt=1, description="information bits per coded bit; ignored when uncoded")
     num_iterations: int = Field(20, ge=1, le=1000, description="of LDPC belief propagation, or what equals them; or of turbo")
     ldpc_backend: LdpcBackend = Field("auto", description="belief propagation by Sionna, layered in numba, or by the machine")

@@ -9,10 +9,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, final
+from typing import Any, ClassVar, final, get_args
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from channel_sim.card import Card
 from channel_sim.checks import RequestError
@@ -46,6 +46,14 @@ class Component(BaseModel):
     assumptions: ClassVar[tuple[str, ...]] = ()
     source: ClassVar[str] = ""
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        kinds = _kinds(cls.model_fields[str(info.field_name)].annotation)
+        if isinstance(value, bool) and bool not in kinds and kinds & {int, float}:
+            raise ValueError(f"must be a number, got {str(value).lower()}")
+        return value
+
     @property
     def ignored_fields(self) -> frozenset[str]:
         """Fields that the values of others leave without meaning: they change no number and are not shown."""
@@ -58,6 +66,11 @@ class Component(BaseModel):
     def digests(self) -> dict[str, str]:
         """SHA-256 of the files (data, weights) that this component's numbers depend on, by field name."""
         return {}
+
+
+def _kinds(annotation: Any) -> set[Any]:
+    """All types, and values of literals, that an annotation is made of."""
+    return {annotation}.union(*map(_kinds, get_args(annotation)))
 
 
 class Source(Component, ABC):

@@ -10,13 +10,20 @@ from collections.abc import Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from channel_sim.checks import RequestError
 from scenarios import catalogue, compress
 from scenarios.arguments import count, seconds
 from scenarios.scenario import shipped
 from scenarios.train import add_trainers
+
+
+class _Parser(argparse.ArgumentParser):
+    """Tells what is wrong in one line, as every other refusal does."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"channel-sim: {message}; {self.prog} --help lists what there is\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -143,7 +150,7 @@ def _question(name: str) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="channel-sim", description="Generative coding over bad channels: send, restore, measure.")
+    parser = _Parser(prog="channel-sim", description="Generative coding over bad channels: send, restore, measure.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _command(commands, "list", _list, "what there is: sources, channels, decoders, scenarios, …").add_argument(
         "kind", nargs="?", choices=[*(kind for kind in catalogue.CATALOGUE if kind != "receivers"), "metrics", "scenarios"])

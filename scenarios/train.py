@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from scenarios.arguments import count
+from scenarios.arguments import count, new_file
 
 
 def add_trainers(models: Any) -> None:
@@ -64,12 +64,13 @@ def _add_bler_table(models: Any) -> None:
     table.add_argument("--most-blocks", type=count, default=1_000_000, help="blocks of a point, at most (default 1000000)")
     table.add_argument("--fading-blocks", type=count, default=40_000, help="blocks of a point over fading (default 40000)")
     table.add_argument("--seed", type=int, default=1, help="of all that is drawn (default 1)")
-    table.add_argument("--out", type=Path, default=Path("bler_table.json"), help="file to write (default bler_table.json)")
+    table.add_argument("--out", type=new_file, default="bler_table.json", help="file to write (default bler_table.json)")
 
 
 def _bler_table(options: argparse.Namespace) -> int:
-    from channel_sim.bler_measurement import fit_mappings, measure_table
+    from channel_sim.bler_measurement import LEAST_FITTED_RATE, fit_mappings, measure_table
     from channel_sim.block_errors import write_table
+    from channel_sim.checks import RequestError
     from channel_sim.link import CodedLink
     from scenarios.catalogue import build
 
@@ -78,6 +79,9 @@ def _bler_table(options: argparse.Namespace) -> int:
             "list_size": options.list_size, "esno_db": 0.0}
     link = build("channels", keys, "train bler-table")
     assert isinstance(link, CodedLink)
+    if not 0 < options.lowest_rate <= LEAST_FITTED_RATE:  # known before hours of measuring
+        raise RequestError(f"--lowest-rate must lie in (0, {LEAST_FITTED_RATE:g}], got {options.lowest_rate:g}: "
+                           "fading is fitted down to there")
     print(f"{'Es/N0 dB':>9}{'errors':>9}{'blocks':>9}  rate")
     table = measure_table(link, step_db=options.step_db, lowest_rate=options.lowest_rate, least_errors=options.block_errors,
                           most_blocks=options.most_blocks, seed=options.seed, progress=_print_point)

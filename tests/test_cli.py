@@ -215,6 +215,10 @@ def test_transmit_takes_any_bytes(small: Path, tmp_path: Path):
     (["run", "quickstart", "--set", "channel.los_rate=0.1"], "did you mean 'channel.loss_rate'"),
     (["run", "quickstart", "--set", "channel.loss_rate=2"], "loss_rate"),
     (["run", "quickstart", "--items", "1000000"], "has only"),
+    (["run", "quickstart", "--set", "coder.packet_bits=true"], "packet_bits: must be a number, got true"),
+    (["train", "bler-table", "--lowest-rate", "2"], "lowest-rate must lie in (0, 0.004], got 2"),
+    (["train", "bler-table", "--step-db", "50"], "step_db must lie in (0, 1], got 50"),
+    (["run", "text_over_rayleigh", "--set", "channel.block_bits=9000"], "longer packets are cut into several blocks"),
     (["status", "nowhere"], "no results there"),
     (["report", "nowhere"], "no results there"),
     (["merge", "nowhere", "--out", "x"], "no results there"),
@@ -233,11 +237,24 @@ def test_a_wrong_request_is_one_line_and_status_2(arguments: list[str], message:
     assert [path.name for path in tmp_path.iterdir()] == ["setup.cfg"]
 
 
-def test_an_unknown_command_is_status_2():
-    """Catches a parser whose own errors look like failures of the run."""
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["rum"], "'rum'"), ([], "COMMAND"), (["run", "quickstart", "--items", "0"], "must be at least 1, got 0"),
+    (["train", "bler-table", "--out", "nowhere/t.json"], "nowhere/t.json cannot be written (there is no folder nowhere)"),
+    (["train", "bler-table", "--out", "."], "cannot be written (it is a folder)"),
+])
+def test_a_wrong_command_line_is_one_line_and_status_2(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]):
+    """Catches usage lines around the one that tells, and hours of measuring for a file that cannot be written."""
     with pytest.raises(SystemExit) as caught:
-        main(["rum"])
-    assert caught.value.code == 2
+        main(arguments)
+    printed = capsys.readouterr().err
+    assert caught.value.code == 2 and message in printed and printed.startswith("channel-sim: ") and printed.count("\n") == 1
+
+
+def test_a_trace_of_period_two_is_fitted_and_run(tmp_path: Path, plain_report: None):
+    """Catches a fitted scenario that cannot be run: what is lost every second time has a period that interleaving meets."""
+    (tmp_path / "trace.txt").write_text("01" * 500)
+    assert main(["train", "loss-model", str(tmp_path / "trace.txt"), "--out", str(tmp_path / "fit.toml")]) == 0
+    assert main(["run", str(tmp_path / "fit.toml"), "--items", "3", "--out", str(tmp_path / "out")]) == 0
 
 
 def test_request_errors_are_value_errors():
