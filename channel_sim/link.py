@@ -190,6 +190,10 @@ class CodedLink(Channel):
         return self.on_crc_failure == "erase"
 
     @property
+    def takes_prior(self) -> bool:
+        return self.code in codes.SOFT_OUTPUT
+
+    @property
     def frame(self) -> FrameFormat:
         """One code block, or one symbol where there is no code."""
         return codes.frame_of(self.code, self.block_bits, self.code_rate, self.bits_per_symbol, num_iterations=self.num_iterations,
@@ -249,10 +253,12 @@ class CodedLink(Channel):
         if self.code == "uncoded":
             return detection
         wrong = ((posterior > 0) != self._information_rows(packets)).any(axis=1)
-        return replace(detection, num_blocks=wrong.size, block_errors=int(wrong.sum()))
+        of_packets = np.bincount(np.repeat(np.arange(packets.num_packets), self._rows(packets)), wrong, packets.num_packets)
+        return replace(detection, num_blocks=wrong.size, block_errors=int(wrong.sum()),
+                       packet_block_errors=of_packets.astype(np.int64))
 
     def _require_soft_output(self) -> None:
-        if self.code not in codes.SOFT_OUTPUT:
+        if not self.takes_prior:
             raise RequestError(f'num_exchanges must be 0 for code = "{self.code}": its list decoder takes and gives no soft '
                                f'decisions; use a code of {", ".join(codes.SOFT_OUTPUT)}')
 

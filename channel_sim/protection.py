@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -12,7 +13,7 @@ from channel_sim.checks import RequestError
 from channel_sim.counts import channel_card, channel_counts, delay_counts, residual_counts
 from channel_sim.interleaving import air_order, inverse, on_air, picked
 from channel_sim.keys import Key
-from channel_sim.stages import Channel, Delivery, Observation, Protection
+from channel_sim.stages import Channel, Delivery, Detection, Observation, Protection
 from channel_sim.types import Packets
 
 
@@ -25,17 +26,19 @@ class Interleaved(Protection):
 class NoProtection(Interleaved):
     """The packets as they are. With `interleave_depth` d neighbours go d places apart: d blocks of d packets take turns."""
 
+    detects_again: ClassVar[bool] = True
+
     @property
     def ignored_fields(self) -> frozenset[str]:
         return frozenset({"interleave_depth"} if self.interleave_depth == 1 else ())
 
     def send(self, packets: Sequence[Packets], channel: Channel, keys: Sequence[Key]) -> list[Delivery]:
         if self.interleave_depth == 1:
-            return [self._deliver(one, observation, None, channel)
+            return [self._deliver(one, observation, None, channel, channel.detect(observation))
                     for one, observation in zip(packets, channel.transmit(packets, keys), strict=True)]
         orders = [air_order(self._blocks(one.num_packets), self.interleave_depth) for one in packets]
         observations = channel.transmit([on_air(*sides) for sides in zip(packets, orders, strict=True)], keys)
-        return [self._deliver(one, observation, inverse(order), channel)
+        return [self._deliver(one, observation, inverse(order), channel, channel.detect(observation))
                 for one, observation, order in zip(packets, observations, orders, strict=True)]
 
     def _blocks(self, num_packets: int) -> list[int]:
@@ -43,8 +46,9 @@ class NoProtection(Interleaved):
         return [min(depth, num_packets - first) for first in range(0, num_packets, depth)]
 
     def _deliver(self, packets: Packets, observation: Observation, places: np.ndarray | None, channel: Channel,
-                 a_priori: np.ndarray | None = None) -> Delivery:
-        detection = channel.detect(observation, a_priori)
+                 alone: Detection, latest: Detection | None = None) -> Delivery:
+        """`alone` is what was heard without a prior, `latest` what with it."""
+        detection = alone if latest is None else latest
         received = channel.deliver(observation, detection)
         reception = received if places is None else picked(packets, received, places)
         known_at = np.arange(packets.num_packets) if places is None else places
@@ -52,9 +56,16 @@ class NoProtection(Interleaved):
                   | delay_counts(np.where(reception.lost, -1, known_at)))
 
         def again(prior: np.ndarray) -> Delivery:
-            return self._deliver(packets, observation, places, channel, prior[np.argsort(known_at)])
+            anew = channel.detect(observation, prior[np.argsort(known_at)])
+            # decoded from scratch it would fail again: what is known has no prior
+            kept = detection.crc_ok & (channel.crc != "none")
+            return self._deliver(packets, observation, places, channel, alone, anew.with_packets_of(detection, kept))
 
-        return Delivery(reception, observation.ledger, counts, channel_card(channel, observation, detection), again)
+        def settle() -> Delivery:
+            settled = alone.with_packets_of(detection, detection.crc_ok)
+            return self._deliver(packets, observation, places, channel, alone, settled)
+
+        return Delivery(reception, observation.ledger, counts, channel_card(channel, observation, detection), again, settle)
 
 
 class Repeat(Interleaved):

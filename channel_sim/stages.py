@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, final, get_args
 
 import numpy as np
@@ -106,7 +106,12 @@ class Tokenizer(Component, ABC):
 
 
 class Coder(Component, ABC):
-    """Tokens to packets and, at the other end, receptions to evidence."""
+    """Tokens to packets and, at the other end, receptions to evidence.
+
+    takes_posterior: `a_priori` makes a prior of payload bits out of what a decoder infers.
+    """
+
+    takes_posterior: ClassVar[bool] = False
 
     @abstractmethod
     def encode(self, tokens: Sequence[Tokens]) -> list[tuple[Packets, Preamble]]:
@@ -137,7 +142,8 @@ class Detection:
     """Every packet as the detector saw it, before lost ones are blanked: for measuring only, never handed to a decoder.
 
     llr float32 [num_packets, max_bits] of the payload; crc_ok bool; num_blocks and block_errors count code blocks (None: no code);
-    snr_db float64 [num_fades], Es|h|^2/N0 of each independent fade that the item met (None: not a radio link).
+    snr_db float64 [num_fades], Es|h|^2/N0 of each independent fade that the item met (None: not a radio link);
+    packet_block_errors int64 [num_packets], block_errors packet by packet, of channels that a prior helps.
     """
 
     llr: np.ndarray
@@ -145,6 +151,16 @@ class Detection:
     num_blocks: int | None = None
     block_errors: int | None = None
     snr_db: np.ndarray | None = None
+    packet_block_errors: np.ndarray | None = None
+
+    def with_packets_of(self, other: Detection, chosen: np.ndarray) -> Detection:
+        """The packets that bool [num_packets] `chosen` marks as `other` has them, the rest as they are."""
+        llr, crc_ok = np.where(chosen[:, None], other.llr, self.llr), np.where(chosen, other.crc_ok, self.crc_ok)
+        mixed = replace(self, llr=llr, crc_ok=crc_ok)
+        if self.packet_block_errors is None or other.packet_block_errors is None:
+            return mixed
+        errors = np.where(chosen, other.packet_block_errors, self.packet_block_errors)
+        return replace(mixed, packet_block_errors=errors, block_errors=int(errors.sum()))
 
 
 class Channel(Component, ABC):
@@ -167,6 +183,11 @@ class Channel(Component, ABC):
     def erases_on_crc_failure(self) -> bool:
         """A packet whose CRC failed is lost (True) or delivered with its LLRs (False)."""
         return False
+
+    @property
+    def takes_prior(self) -> bool:
+        """`detect` can be told a prior."""
+        return True
 
     @property
     def erasure_only(self) -> bool:
@@ -235,7 +256,9 @@ class Delivery:
     counts: metric name -> (numerator, denominator), of what the channel and the protection did.
     card:   what the losses on the air looked like.
     again:  the same observation, detected anew with a prior float32 [num_packets, max_bits] on the bits of the coder's packets;
-            None where protection stands between.
+            None where protection stands between. Packets whose CRC has fitted once are kept as they were then.
+    settle: this delivery, but what is known to have failed is as it was heard without a prior: for the last look of a decoder
+            that has the same prior itself.
     """
 
     reception: Reception
@@ -243,10 +266,16 @@ class Delivery:
     counts: dict[str, tuple[float, float]] = field(default_factory=dict)
     card: Card | None = None
     again: Callable[[np.ndarray], Delivery] | None = None
+    settle: Callable[[], Delivery] | None = None
 
 
 class Protection(Component, ABC):
-    """Redundancy around the channel: parity, copies, retransmission."""
+    """Redundancy around the channel: parity, copies, retransmission.
+
+    detects_again: its deliveries can be detected anew with a prior.
+    """
+
+    detects_again: ClassVar[bool] = False
 
     def check(self, channel: Channel) -> None:
         """Refuse, with a `RequestError`, a channel that this protection cannot work with."""
@@ -257,7 +286,12 @@ class Protection(Component, ABC):
 
 
 class Decoder(Component, ABC):
-    """An inference rule for p(tokens | y) ∝ p_model(tokens) · p(y | tokens). Damage is normal input."""
+    """An inference rule for p(tokens | y) ∝ p_model(tokens) · p(y | tokens). Damage is normal input.
+
+    states_posterior: its reconstructions have a posterior.
+    """
+
+    states_posterior: ClassVar[bool] = True
 
     def restore(self, evidence: Sequence[Evidence], keys: Sequence[Key]) -> list[Reconstruction]:
         """Tokens from evidence; what is not overridden is the hard decision of decoder `none`."""

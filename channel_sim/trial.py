@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -21,6 +22,8 @@ from channel_sim.types import Content, Evidence, Item, Origin, Packets, Preamble
 
 class Receiver(Component):
     """What the receiver does around its decoder."""
+
+    revision: ClassVar[int] = 2
 
     abstain_below: float = Field(0.0, ge=0, le=1, description="restored tokens of lower confidence are given up (LOST)")
     num_exchanges: int = Field(0, ge=0, le=64, description="times that the decoder's posterior goes back to the channel as a prior")
@@ -123,7 +126,7 @@ def restore(chain: Chain, evidence: Sequence[Evidence], keys: Sequence[Key], rep
 def exchange(chain: Chain, heard: Heard, preambles: Sequence[Preamble], keys: Sequence[Key], replicate: int) -> Heard:
     """Once around: what the decoder infers beyond its evidence is a prior of the channel decoder, which then hears better.
 
-    Extrinsic both ways: neither is told again what it said itself.
+    Extrinsic both ways: neither is told again what it said itself. A packet whose CRC has fitted once stays as it is.
 
     Source: J. Hagenauer, "Source-controlled channel decoding", IEEE Trans. Commun. 43 (1995).
     """
@@ -142,12 +145,24 @@ def _detected_again(coder: Coder, delivery: Delivery, evidence: Evidence, inferr
     return delivery if evidence.known.all() else delivery.again(coder.a_priori(evidence, inferred, preamble))
 
 
+def settle(chain: Chain, heard: Heard, preambles: Sequence[Preamble]) -> Heard:
+    """After the exchanges: packets that still fail as the channel alone has them.
+
+    What their code blocks say after a prior is no longer independent of it where they did not converge, and the decoder, which
+    knows that prior, would believe it twice.
+    """
+    deliveries = [one.settle() if one.settle else one for one in heard.deliveries]
+    return Heard(deliveries, chain.coder.receive([one.reception for one in deliveries], preambles))
+
+
 def run(chain: Chain, sent: Sequence[Sent], replicate: int, root: Key, heard: Heard | None = None) -> list[Outcome]:
     """Send what is coded through the channel, unless it was `heard` before, receive it, and measure; one outcome an item."""
     heard = heard or carry(chain, sent, replicate, root)
-    keys = [root.child("item", one.index) for one in sent]
+    keys, preambles = [root.child("item", one.index) for one in sent], [one.preamble for one in sent]
     for _ in range(chain.receiver.num_exchanges):
-        heard = exchange(chain, heard, [one.preamble for one in sent], keys, replicate)
+        heard = exchange(chain, heard, preambles, keys, replicate)
+    if chain.receiver.num_exchanges:
+        heard = settle(chain, heard, preambles)
     received = restore(chain, heard.evidence, keys, replicate)
     return [_outcome(chain, *sides) for sides in zip(sent, heard.deliveries, received, strict=True)]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from channel_sim.stages import Decoder
 
 
@@ -10,3 +12,5 @@ class NoDecoder(Decoder):
 
     Computes argmax of p(y | token) bit by bit. No posterior; the confidence is the product over bits of their probabilities.
     """
+
+    states_posterior: ClassVar[bool] = False

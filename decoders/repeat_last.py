@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 
@@ -22,6 +23,8 @@ class RepeatLast(Decoder):
     Source: D. J. Goodman et al., "Waveform substitution techniques for recovering missing speech segments in packet voice
     communications", IEEE Trans. Acoust., Speech, Signal Process. 34 (1986).
     """
+
+    states_posterior: ClassVar[bool] = False
 
     def restore(self, evidence: Sequence[Evidence], keys: Sequence[Key]) -> list[Reconstruction]:
         return [_repeat(hard_decision(one)) for one in evidence]

@@ -54,6 +54,7 @@ class FixedLength(Coder):
     assumptions: ClassVar[tuple[str, ...]] = (
         "Fixed-length packets are known by their slot; interleaving, where it is on, spans and so delays the whole item.",
     )
+    takes_posterior: ClassVar[bool] = True
 
     packet_bits: int = Field(512, ge=1, le=_LARGEST, description="payload bits of a packet; less than a token stays unsent")
     interleave: bool = Field(False, description="neighbouring tokens in packets far apart; costs a delay of the whole item")
@@ -114,7 +115,9 @@ class FixedLength(Coder):
         ones = np.clip(ones, _LEAST_PROBABLE, 1 - _LEAST_PROBABLE)  # [inferred tokens, bits_per_token]
         extrinsic[inferred] = np.log(ones / (1 - ones))
         if evidence.bit_llr is not None:
-            extrinsic[inferred] -= evidence.bit_llr[inferred]
+            # within the same bounds, or what the posterior cannot say comes back as a vote against a bit that is sure
+            most = np.log(1 / _LEAST_PROBABLE - 1)
+            extrinsic[inferred] -= np.clip(evidence.bit_llr[inferred], -most, most)
         rows, places = _cells(bounds)
         cells = np.zeros((preamble.num_packets, int(np.diff(bounds).max(initial=0)), extrinsic.shape[1]), np.float32)
         cells[rows, places] = extrinsic[order]

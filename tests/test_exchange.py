@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,8 +17,11 @@ from channel_sim.protection import NoProtection
 from channel_sim.stages import Channel, Detection, Observation
 from channel_sim.trial import Chain, Receiver, run, send
 from channel_sim.types import Evidence, Origin, Packets, Preamble, Reconstruction, Tokens
+from scenarios.catalogue import CATALOGUE
+from scenarios.cli import main
 from scenarios.scenario import load
 from sources.coder import FixedLength
+from tests.chains import chain_with
 
 CODERS = [FixedLength(packet_bits=24, interleave=False), FixedLength(packet_bits=40, interleave=True)]
 
@@ -88,23 +94,92 @@ def test_a_prior_goes_on_the_air_in_the_order_of_the_air(depth: int):
     np.testing.assert_allclose(again[inside], prior[inside], rtol=1e-6)
 
 
-def chain(**tables: Any) -> Chain:
-    base = {"question": "?", "source": {"name": "text", "item_bytes": 300}, "decoder": {"name": "ngram"},
+@pytest.mark.parametrize("llr", [-40.0, 40.0])
+def test_a_flat_prior_does_not_vote_against_bits_that_are_sure(llr: float):
+    """Catches evidence beyond what a posterior can say that comes back with its sign turned."""
+    evidence = Evidence(np.zeros(1, bool), np.zeros(1, np.int32), 2, bit_llr=np.array([[llr]], np.float32))
+    posterior = np.array([[1 / (1 + np.exp(llr)), 1 / (1 + np.exp(-llr))]])
+    told = Reconstruction(np.zeros(1, np.int32), np.full(1, Origin.INFERRED, np.uint8), np.ones(1, np.float32), 2,
+                          posterior=posterior.astype(np.float32))
+    assert FixedLength(packet_bits=1).a_priori(evidence, told, Preamble(1, 1, (1,), (2,))) == pytest.approx(0, abs=1e-3)
+
+
+class Fickle(Channel):
+    """The CRC of packet k fits the time that `fits_at` says and at no other; LLRs are 1 + the number of detections before."""
+
+    def transmit(self, packets: Any, keys: Any) -> list[Observation]:
+        return [Observation(one, np.zeros(one.num_packets, bool), [], self.charge(one)) for one in packets]
+
+    def detect(self, observation: Observation, a_priori: np.ndarray | None = None) -> Detection:
+        time = len(observation.state)
+        observation.state.append(a_priori)
+        bits = observation.packets.bits
+        return Detection(np.full(bits.shape, 1.0 + time, np.float32), np.arange(len(bits)) == time)
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+def test_a_packet_whose_crc_has_fitted_is_kept(depth: int):
+    """Catches a packet that a prior saved and that is then decoded from scratch: fits must add up, and stay as they were."""
+    _, packets, _ = coded(CODERS[0])
+    delivery, = NoProtection(interleave_depth=depth).send([packets], Fickle(crc="crc16"), [Key(2)])
+    fitted = [set(np.flatnonzero(delivery.reception.crc_ok))]
+    for time in (1, 2):
+        assert delivery.again is not None
+        delivery = delivery.again(np.zeros(packets.bits.shape, np.float32))
+        fitted.append(set(np.flatnonzero(delivery.reception.crc_ok)))
+        assert fitted[-2] < fitted[-1] and len(fitted[-1]) == time + 1
+    assert delivery.settle is not None
+    first, second, third = (list(new - old) for old, new in zip([set(), *fitted], fitted, strict=False))
+    failed = ~delivery.reception.crc_ok
+    assert [delivery.reception.llr[rows, 0].tolist() for rows in (first, second, third)] == [[1.0], [2.0], [3.0]]
+    assert np.all(delivery.reception.llr[failed, 0] == 3)
+    settled = delivery.settle().reception
+    assert np.all(settled.llr[failed, 0] == 1)  # as heard without a prior
+    assert np.array_equal(settled.llr[~failed], delivery.reception.llr[~failed])
+
+
+def base(**tables: Any) -> dict[str, Any]:
+    return {"question": "?", "source": {"name": "text", "item_bytes": 300}, "decoder": {"name": "ngram"},
             "channel": {"name": "bsc", "flip_probability": 0.05, "soft": True},
-            "coder": {"name": "fixed_length", "packet_bits": 240, "header_bits": 0}, "arm": [{"label": "a"}]}
-    return load(base | tables).tasks[0].chain
+            "coder": {"name": "fixed_length", "packet_bits": 240, "header_bits": 0}, "arm": [{"label": "a"}]} | tables
 
 
-@pytest.mark.parametrize(("tables", "message"), [
-    ({"coder": {"name": "entropy"}, "channel": {"name": "bsc", "crc": "none", "flip_probability": 0.05}}, "with coder Entropy"),
-    ({"protection": {"name": "repeat"}, "channel": {"name": "packet_loss", "loss_rate": 0.5}}, "with a protection"),
-    ({"decoder": {"name": "none"}}, "with a decoder that states no posterior"),
-])
-def test_exchanges_without_meaning_are_refused(tables: dict[str, Any], message: str):
-    """Catches a number of exchanges that is silently not made."""
-    asked = replace(chain(**tables), receiver=Receiver(num_exchanges=1))
-    with pytest.raises(RequestError, match=f"num_exchanges must be 0 {message}"):
-        run(asked, send(asked, [0, 1], Key(1)), 0, Key(1))
+def chain(**tables: Any) -> Chain:
+    return load(base(**tables)).tasks[0].chain
+
+
+WITHOUT_MEANING = [
+    ({"coder": {"name": "entropy"}, "channel": {"name": "bsc", "crc": "none", "flip_probability": 0.05}}, "coder entropy"),
+    ({"protection": {"name": "repeat"}, "channel": {"name": "packet_loss", "loss_rate": 0.5}}, "protection repeat"),
+    ({"decoder": {"name": "none"}}, "decoder none"),
+    ({"channel": {"name": "coded_link", "code": "polar", "block_bits": 100, "esno_db": 0}}, 'code = "polar" of channel coded_link'),
+]
+
+
+@pytest.mark.parametrize(("tables", "what"), WITHOUT_MEANING, ids=[what for _, what in WITHOUT_MEANING])
+def test_exchanges_without_meaning_are_refused(tables: dict[str, Any], what: str, tmp_path: Path,
+                                               capsys: pytest.CaptureFixture[str]):
+    """Catches what is refused only once it runs, with results half written, or a refusal without key, rule, value or cure."""
+    chain(**tables)  # fine without exchanges
+    asked = base(**tables, receiver={"num_exchanges": 2})
+    with pytest.raises(RequestError, match=f"receiver.num_exchanges must be 0, got 2, with {what}.*use"):
+        load(asked)
+    lines = ['question = "?"', 'arm = [{label = "a"}]']
+    lines += [f"{stage}.{key} = {str(value).lower() if isinstance(value, bool) else json.dumps(value)}"
+              for stage, table in asked.items() if isinstance(table, dict) for key, value in table.items()]
+    file, out = tmp_path / "asked.toml", tmp_path / "out"
+    file.write_text("\n".join(lines))
+    assert main(["run", str(file), "--out", str(out)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1 and not out.exists()
+
+
+@pytest.mark.parametrize("name", sorted(CATALOGUE["decoders"]))
+def test_decoders_that_state_no_posterior_say_so(name: str):
+    """Catches a decoder that is let into exchanges and has nothing to give, or is kept out and has."""
+    decoder = chain_with("decoders", name).decoder
+    nothing = Evidence(np.zeros(4, bool), np.zeros(4, np.int32), chain_with("decoders", name).tokenizer.vocab_size)
+    restored, = decoder.restore([nothing], [Key(1)])
+    assert decoder.states_posterior == (restored.posterior is not None)
 
 
 def test_a_channel_without_a_code_hears_nothing_new():
@@ -126,3 +201,20 @@ def test_exchanges_mend_code_blocks_that_context_can_help():
         outcomes = run(replace(arm, receiver=Receiver(num_exchanges=number)), sent, 0, Key(3))
         counts.append(sum(one.delivery.counts["block_error_rate"][0] for one in outcomes))
     assert counts[0] >= 20 and counts[1] < 0.4 * counts[0]
+
+
+@pytest.mark.sionna
+@pytest.mark.parametrize("ebno_db", [1.0, 1.4])
+def test_errors_do_not_rise_with_exchanges(ebno_db: float):
+    """Catches exchanges that lose what they had, and code blocks that did not converge and tell the prior back to itself."""
+    link = {"name": "coded_link", "block_bits": 256, "ebno_db": ebno_db, "on_crc_failure": "deliver"}
+    arm = chain(source={"name": "text", "item_bytes": 240}, channel=link)
+    sent = send(arm, range(24), Key(5))
+    failed, wrong = [], []
+    for number in (0, 1, 2, 3):
+        outcomes = run(replace(arm, receiver=Receiver(num_exchanges=number)), sent, 0, Key(5))
+        failed.append(sum(int((~one.delivery.reception.crc_ok).sum()) for one in outcomes))
+        wrong.append(sum(int((one.received.reconstruction.values != one.sent.tokens.values).sum()) for one in outcomes))
+    assert failed[0] >= 10 and wrong[0] >= 20
+    assert failed == sorted(failed, reverse=True)
+    assert all(later <= before + 2 * before ** 0.5 for before, later in pairwise(wrong)) and wrong[-1] < 0.3 * wrong[0]
