@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from channel_sim.card import BURST_ENDS, SNR_STEP_DB, Card
+from channel_sim.link_law import LinkLaw
 from channel_sim.loss_law import LONGEST_BURST, NUM_LAGS, LossLaw
 from channel_sim.store import Store
 from reports.files import writing
@@ -19,28 +20,26 @@ from reports.summary import point_text, value_text
 
 BURST_LABELS = (*map(str, BURST_ENDS[:8]), *(f"{end // 2 + 1}-{end}" for end in BURST_ENDS[8:]), f">{BURST_ENDS[-1]}")
 _Z95, _Z_FLAG = 1.959964, 4.5
+_LEAST_SHARE = 1e-3
+"""Bins of SNR that a law makes less likely are shown only where they were met."""
 _LEAST_BURSTS, _LEAST_TRIALS = 50, 20
 """Fewer bursts or trials are not held against a model: their spread is not known well enough."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A pooled ratio with its standard error over trials, which are independent; None where it is not defined."""
+    """A pooled ratio, its standard error over trials, which are independent, and its 95 % interval; None: not defined."""
 
     value: float | None
     error: float | None = None
-
-    @property
-    def interval(self) -> tuple[float, float] | None:
-        return None if self.value is None or self.error is None else (
-            max(0.0, self.value - _Z95 * self.error), self.value + _Z95 * self.error)
+    interval: tuple[float, float] | None = None
 
 
 class Pooled:
     """The cards of one task, added up: memory does not grow with their number."""
 
-    def __init__(self, cards: Iterable[Card], law: LossLaw | None) -> None:
-        self.law, self.num_trials, self.longest = law, 0, 0
+    def __init__(self, cards: Iterable[Card], law: LossLaw | None, link: LinkLaw | None = None) -> None:
+        self.law, self.link, self.num_trials, self.longest = law, link, 0, 0
         self.sizes: Counter[int] = Counter()
         self.snr: Counter[int] = Counter()
         self.joint, self.bursts = np.zeros(NUM_LAGS, np.int64), np.zeros(len(BURST_LABELS), np.int64)
@@ -84,8 +83,12 @@ class Pooled:
 
     @property
     def mean_burst(self) -> Measured:
-        """Losses with a slot after them per end of a burst: 1 / (1 - P(loss | loss)), which no edge makes shorter."""
-        return self._ratio(np.array([0.0, 0, 1, 0]), np.array([0.0, 0, 1, -1]))
+        """Losses with a slot after them per end of a burst: 1 / (1 - P(loss | loss)), which no edge makes shorter.
+
+        Its interval is that of P(loss | loss), without an end where that reaches 1.
+        """
+        burst, given = self._ratio(np.array([0.0, 0, 1, 0]), np.array([0.0, 0, 1, -1])), self.loss_given_loss.interval
+        return replace(burst, interval=burst.interval and given and (_mean_burst(given[0]), _mean_burst(given[1])))
 
     @property
     def autocorrelation(self) -> list[float | None]:
@@ -113,6 +116,18 @@ class Pooled:
         expected = np.bincount(np.searchsorted(BURST_ENDS, lengths), places * np.array(self.law.bursts), len(BURST_LABELS))
         return (expected / expected.sum()).tolist() if expected.sum() else None
 
+    @property
+    def snr_shares(self) -> dict[int, tuple[float, float | None]]:
+        """Bin -> (share of the fades, what the law of the link gives it, None where it has none); empty without a radio link."""
+        if not self.snr:
+            return {}
+        first, stated = self.link.snr_shares if self.link and self.link.snr_shares else (0, ())
+        likely = [first + index for index, share in enumerate(stated) if share >= _LEAST_SHARE]
+        bins, total = [*self.snr, *likely], sum(self.snr.values())
+        return {place: (self.snr[place] / total,
+                        None if not stated else stated[place - first] if 0 <= place - first < len(stated) else 0.0)
+                for place in range(min(bins), max(bins) + 1)}
+
     def _ratio(self, numerator: np.ndarray, denominator: np.ndarray) -> Measured:
         """Ratio of sums; its variance is that of the sum of its residuals over trials (delta method)."""
         below = float(denominator @ self._sums)
@@ -122,7 +137,10 @@ class Pooled:
         residual = numerator - value * denominator
         # Σ residual is 0, so Σ residual² is its variance times the number of trials less one
         spread = float(residual @ self._products @ residual) * self.num_trials / max(1, self.num_trials - 1)
-        return Measured(value, np.sqrt(max(0.0, spread)) / below if self.num_trials > 1 else None)
+        if self.num_trials < 2:
+            return Measured(value)
+        error = float(np.sqrt(max(0.0, spread))) / below
+        return Measured(value, error, (max(0.0, value - _Z95 * error), min(1.0, value + _Z95 * error)))
 
     def excess(self) -> Measured:
         """P(loss | loss) less the loss rate, with the error of the difference."""
@@ -132,6 +150,10 @@ class Pooled:
         residual = np.array([0, 0, -given.value, 1]) / below[0] - np.array([-rate.value, 1, 0, 0]) / below[1]
         spread = float(residual @ self._products @ residual) * self.num_trials / (self.num_trials - 1)
         return Measured(given.value - rate.value, float(np.sqrt(max(0.0, spread))))
+
+
+def _mean_burst(loss_given_loss: float) -> float:
+    return 1 / (1 - loss_given_loss) if loss_given_loss < 1 else float("inf")
 
 
 @dataclass(frozen=True)
@@ -154,8 +176,10 @@ def channel_cards(store: Store) -> list[ChannelCard]:
     laws = store.laws()
     cards: dict[tuple[int, str], ChannelCard] = {}
     for point in sorted(store.points(), key=lambda one: (one.point_index, one.arm_index)):
-        law = LossLaw.from_dict(laws[point.task_id]) if point.task_id in laws else None
-        pooled = Pooled(map(Card.from_list, store.cards(point.task_id)), law)
+        stated = laws.get(point.task_id, {})
+        law = LossLaw.from_dict(stated) if "loss_rate" in stated else None
+        link = LinkLaw.from_dict(stated["link"]) if "link" in stated else None
+        pooled = Pooled(map(Card.from_list, store.cards(point.task_id)), law, link)
         if not pooled.num_trials:
             continue
         place = (point.point_index, _fingerprint(pooled))
@@ -166,8 +190,8 @@ def channel_cards(store: Store) -> list[ChannelCard]:
 
 
 def _fingerprint(pooled: Pooled) -> str:
-    return repr((pooled.law, sorted(pooled.sizes.items()), pooled.joint.tolist(), pooled.bursts.tolist(), pooled.longest,
-                 pooled._products.tolist(), sorted(pooled.snr.items())))
+    return repr((pooled.law, pooled.link, sorted(pooled.sizes.items()), pooled.joint.tolist(), pooled.bursts.tolist(),
+                 pooled.longest, pooled._products.tolist(), sorted(pooled.snr.items())))
 
 
 def flags(pooled: Pooled) -> tuple[str, ...]:
@@ -219,8 +243,8 @@ def _lines(pooled: Pooled) -> Iterator[list[Any]]:
     stated_shares = pooled.model_burst_shares
     for index, (label, share) in enumerate(zip(BURST_LABELS, pooled.burst_shares, strict=True)):
         yield ["burst_share", label, _number(share), "", "", _number(stated_shares[index] if stated_shares else None)]
-    for low, count in sorted(pooled.snr.items()):
-        yield ["snr_share_from_db", low * SNR_STEP_DB, _number(count / sum(pooled.snr.values())), "", "", ""]
+    for low, (share, stated) in pooled.snr_shares.items():
+        yield ["snr_share_from_db", low * SNR_STEP_DB, _number(share), "", "", _number(stated)]
 
 
 def _number(value: float | None) -> str:

@@ -20,6 +20,7 @@ from reports.figures import save_figures
 from reports.files import writing
 from reports.findings import answer, findings, interval_text, unequal_uses
 from reports.ledgers import ledger_table
+from reports.links import link_rows
 from reports.marks import MAX_TOKENS, Marked, legend, mark, original_text
 from reports.statistics import FEW_ITEMS
 from reports.summary import Summary, describe, point_text, summarise, value_text, words
@@ -55,7 +56,7 @@ def write_report(store: Store, folder: Path) -> Path:
         findings=findings(summary, main), chain=chain(summary.meta), examples=_examples(store, summary),
         figures=[_figure(summary, metric, folder / "figures") for metric in dict.fromkeys([*metrics, *with_curves])],
         metrics=metrics, table=_table(summary, metrics, footnotes), footnotes=footnotes.texts, ledger=ledger_table(summary),
-        cards=card_table(store), remarks=_remarks(summary), too_few=0 < summary.num_items < FEW_ITEMS,
+        cards=card_table(store), links=link_rows(store), remarks=_remarks(summary), too_few=0 < summary.num_items < FEW_ITEMS,
     )
     return _write(folder / "report.html", page)
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import csv
+from dataclasses import dataclass, fields
+from pathlib import Path
 
-from reports.summary import Summary
+from channel_sim.ledger import Ledger
+from channel_sim.store import Store
+from reports.files import writing
+from reports.summary import Summary, summarise, value_text
 
 _KINDS = {"coded_bits": "payload", "header_bits": "headers", "preamble_bits": "preamble", "crc_bits": "CRC",
           "parity_bits": "parity", "repeated_bits": "repeated", "padding_bits": "padding", "side_bits": "side information"}
@@ -13,11 +18,12 @@ _SIGNALS = {"pilot_uses": "pilots", "cyclic_prefix_uses": "cyclic prefix", "fill
 
 @dataclass(frozen=True)
 class LedgerRow:
-    """One arm: channel uses an item (a range where they vary over the sweep), and (mean, share of channel uses) a column."""
+    """One arm: channel uses and energy an item (a range where they vary over the sweep), and (mean, share of uses) a column."""
 
     arm: str
     uses: str
     transmissions: str
+    energy: str
     cells: tuple[tuple[str, str], ...]
 
 
@@ -33,8 +39,22 @@ def ledger_table(summary: Summary) -> LedgerTable:
     means = {arm: _mean(ledgers) for arm, ledgers in by_arm.items() if ledgers}
     kinds = [kind for kind in (*_KINDS, *_SIGNALS) if any(ledger.get(kind) for ledger in means.values())]
     rows = [LedgerRow(arm, _range([one["channel_uses"] for one in by_arm[arm]]), f"{ledger['transmissions']:,.4g}",
+                      _range([one["energy"] for one in by_arm[arm]]),
                       tuple((_count(ledger[kind]), _share(ledger, kind)) for kind in kinds)) for arm, ledger in means.items()]
     return LedgerTable(tuple((_KINDS | _SIGNALS)[kind] for kind in kinds), tuple(rows))
+
+
+def write_cost_csv(store: Store, path: Path) -> None:
+    """One line an arm and sweep point: the mean ledger of an item, one column a kind, energy in units of Es."""
+    summary = summarise(store)
+    kinds = [field.name for field in fields(Ledger)]
+    with writing(path), path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["arm", *summary.sweep_keys, *kinds, "num_trials", "task_id"])
+        for row in summary.rows:
+            where = [value_text(row.point.sweep[key]) if key in row.point.sweep else "" for key in summary.sweep_keys]
+            costs = [repr(row.ledger[kind]) if kind in row.ledger else "" for kind in kinds]
+            writer.writerow([row.point.arm, *where, *costs, len(row.trials), row.point.task_id])
 
 
 def _mean(ledgers: list[dict[str, float]]) -> dict[str, float]:

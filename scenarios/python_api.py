@@ -127,10 +127,14 @@ def write_results(store: Store, out: Path) -> None:
     from reports.card import write_card_csv
     from reports.export import write_samples, write_summary_csv, write_trials_csv
     from reports.html import write_report
+    from reports.ledgers import write_cost_csv
+    from reports.links import write_link_csv
 
     write_trials_csv(store, out / "trials.csv")
     write_summary_csv(store, out / "summary.csv")
     write_card_csv(store, out / "card.csv")
+    write_cost_csv(store, out / "cost.csv")
+    write_link_csv(store, out / "link.csv")
     write_samples(store, out / "samples")
     write_report(store, out)
 

@@ -1,6 +1,7 @@
 """The channel card: counts of one trial, their sums over trials, and what they say of a model."""
 
 import csv
+import re
 from contextlib import closing
 
 import numpy as np
@@ -20,7 +21,11 @@ from channel_sim.parity import ReedSolomon
 from channel_sim.protection import NoProtection, Repeat
 from channel_sim.store import Store
 from reports.card import BURST_LABELS, Pooled, channel_cards, flags
+from reports.card_page import _panel
+from reports.html import _environment, write_report
+from reports.links import link_rows
 from scenarios.python_api import conduct
+from scenarios.runner import open_store
 from scenarios.scenario import load
 from tests.test_losses import packets_of
 
@@ -164,7 +169,7 @@ def test_under_arq_the_card_has_the_law_of_the_channel():
 
 
 def test_under_harq_the_card_shows_the_first_transmission_of_every_packet():
-    """Catches losses after the last transmission beside the fades of all of them: the card is that of the same link without HARQ."""
+    """Catches losses after the last transmission beside the fades of all of them: it is the card of the same link without HARQ."""
     link = {"code": "uncoded", "modulation": "qpsk", "crc": "crc16", "fading": "rayleigh_block", "fading_block_symbols": 48,
             "esno_db": 8.0}
     packets = packets_of([64] * 100)
@@ -191,7 +196,7 @@ def test_fades_have_the_bin_shares_that_the_link_states(fading, esno_db):
     assert shares == pytest.approx(expected, abs=0.006) and sum(shares) == pytest.approx(1, abs=1e-3)
     heard = NoProtection().send([packets_of([464] * 8)], CodedLink(fading=fading, esno_db=esno_db, **FLAT[fading]), [Key(15)])
     card = heard[0].card
-    counted_here = dict(zip(range(card.snr[0], card.snr[0] + len(card.snr)), np.array(card.snr[1:]) / sum(card.snr[1:]), strict=False))
+    counted_here = {card.snr[0] + place: count / sum(card.snr[1:]) for place, count in enumerate(card.snr[1:])}
     for place, share in enumerate(shares, start=first):
         assert abs(counted_here.get(place, 0.0) - share) < 5 * np.sqrt(share * (1 - share) / sum(card.snr[1:])) + 1e-9
 
@@ -249,3 +254,82 @@ def test_a_trace_is_held_against_its_own_count(tmp_path):
     pooled = Pooled((card_of(channel.lost_packets(40, Key(11).child(i))) for i in range(1_000)), channel.loss_law())
     assert pooled.stated[0] == lost.mean() and not flags(pooled)
     assert abs(pooled.loss_rate.value - lost.mean()) < 5 * pooled.loss_rate.error
+
+
+def test_intervals_stay_where_their_quantities_can_be():
+    """Catches a P(loss | loss) above 1 and a mean burst of no slots: 2 bursts in 18 short trials."""
+    cards = [card_of(np.array([0] * 4 + [1] * 7 + [0], bool)), card_of(np.array([0, 1, 1, 1, 1, 0] + [0] * 6, bool))]
+    pooled = Pooled(cards + [card_of(np.zeros(12, bool))] * 16, None)
+    for measured, low, high in ((pooled.loss_rate, 0, 1), (pooled.loss_given_loss, 0, 1), (pooled.mean_burst, 1, np.inf)):
+        assert low <= measured.interval[0] < measured.value < measured.interval[1] <= high
+    few = Pooled([card_of(np.array([0, 1, 1, 1, 0, 1, 0], bool)), card_of(np.array([0, 1, 0, 0, 0, 0, 0], bool))], None)
+    assert few.loss_given_loss.interval[1] < 1 or few.mean_burst.interval[1] == np.inf
+
+
+@pytest.mark.parametrize("value", [-0.005, 0.005])
+def test_next_to_no_memory_fills_no_panel(value):
+    """Catches a scale that is made of the largest value alone; the scale is written beside it."""
+    heights = [float(one) for one in re.findall(r'height="([\d.]+)"/>', _panel("a", ["1", "2"], [value, 0.0], None, signed=True))]
+    assert 0 < max(heights) < 0.05 * 48
+    tall = _panel("a", ["1", "2"], [0.8, -0.2], [0.7, 0.0], signed=True)
+    assert max(float(one) for one in re.findall(r'height="([\d.]+)"/>', tall)) == pytest.approx(0.8 * 48, abs=0.1)
+    assert ">0.8<" in tall and ">0<" in tall and ">-0.2<" in tall
+
+
+LINKS = {"question": "?", "items": 3, "source": {"name": "bernoulli", "num_symbols": 480},
+         "coder": {"name": "fixed_length", "packet_bits": 480},
+         "channel": {"name": "coded_link", "code": "ldpc", "block_bits": 100, "code_rate": 0.75, "modulation": "qam16",
+                     "fading": "rayleigh_block", "ebno_db": 6.0},
+         "arm": [{"label": "one"}, {"label": "two", "decoder": {"name": "most_frequent"}},
+                 {"label": "other", "channel": {"name": "packet_loss", "loss_rate": 0.1}}]}
+
+
+def page_of(tables, folder):
+    """The run's report."""
+    conduct(load(tables), folder, "test", workers=1, scheduler=None, max_seconds=None, progress=lambda done, total: None)
+    return (folder / "report.html").read_text()
+
+
+def test_every_link_is_stated_in_all_ratios_and_what_it_cost_in_energy(tmp_path):
+    """Catches a report that has only the ratio that was given, at a nominal rate, or keeps energy to itself."""
+    page = page_of(LINKS | {"sweep": {"channel.ebno_db": [6.0, 9.0]}}, tmp_path)
+    frame = CodedLink(**{key: value for key, value in LINKS["channel"].items() if key != "name"}).frame
+    rate = frame.info_bits / frame.code_bits
+    with (tmp_path / "link.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["arm"], row["channel.ebno_db"]) for row in rows] == [(arm, at) for arm in ("one", "two") for at in ("6.0", "9.0")]
+    for row in rows:
+        esno_db = float(row["ebno_db"]) + 10 * np.log10(4 * rate)
+        assert float(row["ebno_db"]) == float(row["channel.ebno_db"])
+        assert [float(row[key]) for key in ("esno_db", "snr_db", "code_rate", "bits_per_use")] == pytest.approx(
+            [esno_db, esno_db, rate, 4 * rate], rel=1e-9)
+        assert f'<td class="n">{esno_db:.2f}</td><td class="n">{float(row["ebno_db"]):.2f}</td>' in page
+    assert "<h2>The link</h2>" in page and "one; two<" in page and "at Eb/N0" in page
+    with (tmp_path / "cost.csv").open() as file:
+        costs = list(csv.DictReader(file))
+    with closing(Store(tmp_path / "results.sqlite")) as store:
+        for row in costs:
+            energies = [trial.ledger["energy"] for trial in store.trials(row["task_id"])]
+            assert float(row["energy"]) == pytest.approx(np.mean(energies)) and np.mean(energies) > 0
+        again = write_report(store, tmp_path / "again").read_text()
+    assert "energy <span" in page and again == page and len(costs) == 6
+
+
+def section_of_links(tables, folder):
+    """The section on the page of a run that has not begun."""
+    with closing(open_store(load(LINKS | tables), folder, "test")) as store:
+        return str(_environment().get_template("link.html").module.section(link_rows(store)))
+
+
+def test_a_long_sweep_of_links_is_folded_and_one_that_leaves_the_link_alone_is_one_row(tmp_path):
+    """Catches a page of link rows, and a row a point where all are the same."""
+    long = section_of_links({"sweep": {"channel.ebno_db": [float(value) for value in range(13)]}}, tmp_path / "long")
+    assert "<details><summary>13 links, by arm and point</summary>" in long and long.count("<th scope=\"row\">one; two<") == 13
+    same = section_of_links({"sweep": {"source.num_symbols": [480, 960]}}, tmp_path / "same")
+    assert same.count('<th scope="row">one; two</th>') == 1 and "<details>" not in same
+
+
+def test_runs_without_a_radio_link_have_no_table_of_links(tmp_path):
+    """Catches an empty table, and a law of losses that is read as one of a link."""
+    assert "The link</h2>" not in page_of(TABLES | {"items": 2, "sweep": {}}, tmp_path)
+    assert len((tmp_path / "link.csv").read_text().splitlines()) == 1
