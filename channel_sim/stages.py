@@ -214,10 +214,12 @@ class Channel(Component, ABC):
         lost = observation.lost | (~detection.crc_ok if self.erases_on_crc_failure else False)
         arrived_bits = packets.num_bits[~lost]
         width = int(arrived_bits.max()) if arrived_bits.size else 0
-        inside = np.arange(width) < packets.num_bits[:, None]
-        llr = np.clip(detection.llr[:, :width], -CERTAIN_LLR, CERTAIN_LLR)
+        llr = np.clip(detection.llr[:, :width], -CERTAIN_LLR, CERTAIN_LLR, dtype=np.float32)
+        if np.any(arrived_bits < width):
+            llr[np.arange(width) >= packets.num_bits[:, None]] = -CERTAIN_LLR
+        llr[lost] = 0
         return Reception(
-            llr=np.where(lost[:, None], 0, np.where(inside, llr, -CERTAIN_LLR)).astype(np.float32),
+            llr=llr,
             lost=lost,
             crc_ok=detection.crc_ok & ~lost,
             header=np.where(lost[:, None], -1, packets.header).astype(np.int32),
