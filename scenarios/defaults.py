@@ -7,7 +7,6 @@ from typing import Any
 
 from channel_sim.checks import RequestError
 from channel_sim.codes import SOFT_OUTPUT
-from channel_sim.codes import SOFT_OUTPUT
 from channel_sim.stages import Component
 from channel_sim.trial import Chain
 from scenarios import catalogue
@@ -40,25 +39,6 @@ def fits(chain: Chain, where: str) -> None:
         chain.protection.check(chain.channel)
     except RequestError as error:
         raise RequestError(f"{where}: protection: {error}") from error
-    if chain.receiver.num_exchanges:
-        _exchanges(chain, f"{where}: receiver.num_exchanges")
-
-
-def _exchanges(chain: Chain, where: str) -> None:
-    """Going round between channel and decoder needs soft decisions all the way."""
-    reasons = [
-        (chain.protection.detects_again, f"protection {catalogue.name_of(chain.protection)}, which stands before the channel; "
-                                         'use protection "none"'),
-        (chain.coder.takes_posterior, f"coder {catalogue.name_of(chain.coder)}, whose packets' bits are no bits of single tokens; "
-                                      'use coder "fixed_length"'),
-        (chain.channel.takes_prior, f'code = "{getattr(chain.channel, "code", "")}" of channel {catalogue.name_of(chain.channel)}, '
-                                    f"whose decoder takes no soft decisions; use a code of {', '.join(SOFT_OUTPUT)}"),
-        (chain.decoder.states_posterior, f"decoder {catalogue.name_of(chain.decoder)}, which states no posterior; "
-                                         "use one that does, such as ngram"),
-    ]
-    for fits_in, reason in reasons:
-        if not fits_in:
-            raise RequestError(f"{where} must be 0, got {chain.receiver.num_exchanges}, with {reason}, or num_exchanges = 0")
     if chain.receiver.num_exchanges:
         _exchanges(chain, f"{where}: receiver.num_exchanges")
 
