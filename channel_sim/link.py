@@ -245,7 +245,8 @@ class CodedLink(Channel):
             posterior = codes.decode(state.llr, prior, self.frame)
         crc_ok = self._crc_ok(packets, posterior)
         if prior is not None:
-            posterior = np.where(np.repeat(crc_ok, self._rows(packets))[:, None], posterior, posterior - prior)
+            checked = crc_ok & (self.crc != "none")  # unchecked bits stay evidence, which must not hold the prior
+            posterior = np.where(np.repeat(checked, self._rows(packets))[:, None], posterior, posterior - prior)
         payload, stream = np.zeros(packets.bits.shape, np.float32), posterior.ravel()
         for packet, (_, first, end) in enumerate(self._spans(packets)):
             payload[packet, :end - first] = stream[first:end]

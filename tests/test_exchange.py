@@ -218,3 +218,14 @@ def test_errors_do_not_rise_with_exchanges(ebno_db: float):
     assert failed[0] >= 10 and wrong[0] >= 20
     assert failed == sorted(failed, reverse=True)
     assert all(later <= before + 2 * before ** 0.5 for before, later in pairwise(wrong)) and wrong[-1] < 0.3 * wrong[0]
+
+
+@pytest.mark.sionna
+def test_bits_that_nothing_checks_stay_without_the_prior():
+    """Catches a prior that comes back as evidence where no CRC says whether a packet is right: it would count twice."""
+    arm = chain(channel={"name": "coded_link", "code": "uncoded", "crc": "none", "esno_db": 3.0, "on_crc_failure": "deliver"})
+    packets = send(arm, [0], Key(3))[0].packets
+    (delivery,) = arm.protection.send([packets], arm.channel, [Key(4)])
+    assert delivery.again is not None
+    told = delivery.again(np.full(packets.bits.shape, 5.0, np.float32)).reception.llr
+    np.testing.assert_allclose(told, delivery.reception.llr, atol=1e-4)
