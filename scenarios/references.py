@@ -19,7 +19,7 @@ from channel_sim.store import Curve
 from channel_sim.theory import LossChain
 from channel_sim.trial import Chain
 from scenarios.scenario import Scenario
-from sources.coder import FixedLength
+from sources.fixed_length import FixedLength
 from sources.synthetic import Bernoulli, Markov
 from sources.text import BytesFile, Text
 from sources.tokenizers import BytesTokenizer, Symbols

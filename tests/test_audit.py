@@ -18,7 +18,7 @@ from channel_sim.stages import Decoder, Observation
 from channel_sim.trial import Chain, Sent, send
 from channel_sim.types import Evidence, Origin, Packets, Preamble, Reception, Reconstruction, Tokens
 from scenarios.scenario import load, shipped
-from sources.coder import FixedLength
+from sources.fixed_length import FixedLength
 from tests.chains import ENTRIES, ROOT, chain_of, chain_with, deliver, hear, heard, tables_with
 
 LOSSLESS = {"ideal"}

@@ -7,7 +7,7 @@ import pytest
 
 from channel_sim.keys import Key
 from channel_sim.types import CERTAIN_LLR, Packets, Reception, Tokens
-from sources.coder import FixedLength
+from sources.fixed_length import FixedLength
 
 SIZES = (0, 1, 2, 63, 64, 65, 1000)
 

@@ -20,7 +20,7 @@ from channel_sim.types import Evidence, Origin, Packets, Preamble, Reconstructio
 from scenarios.catalogue import CATALOGUE
 from scenarios.cli import main
 from scenarios.scenario import load
-from sources.coder import FixedLength
+from sources.fixed_length import FixedLength
 from tests.chains import chain_with
 
 CODERS = [FixedLength(packet_bits=24, interleave=False), FixedLength(packet_bits=40, interleave=True)]

@@ -14,7 +14,7 @@ from channel_sim.losses import GilbertElliott, Ideal, PacketLoss, PacketLossChan
 from channel_sim.parity import ReedSolomon
 from channel_sim.protection import NoProtection, Repeat
 from channel_sim.types import Packets, Tokens
-from sources.coder import FixedLength
+from sources.fixed_length import FixedLength
 from tests.laws import assert_rate
 from tests.test_losses import packets_of
 
