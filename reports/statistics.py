@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Literal
 
 import numpy as np
-from scipy.special import betaincinv, ndtr, ndtri, stdtrit
+import scipy  # its submodules are loaded on first use: most commands need none
 
 from channel_sim.keys import Key
 from channel_sim.metrics import CATALOGUE
@@ -122,12 +122,12 @@ def bca(resampled: np.ndarray, jackknife: np.ndarray, observed: float, *, tail: 
     gap[np.abs(gap) <= 1e-12 * np.max(np.abs(resampled))] = 0.0  # equal but for rounding: half of it is below
     below = (1 - np.mean(np.sign(gap))) / 2
     half = 0.5 / len(resampled)  # all values on one side: as far out as the number of resamples can tell
-    bias = ndtri(np.clip(below, half, 1 - half))
+    bias = scipy.special.ndtri(np.clip(below, half, 1 - half))
     spread = jackknife.mean() - jackknife
     scale = np.sum(spread**2) ** 1.5
     acceleration = np.sum(spread**3) / (6 * scale) if scale > 0 else 0.0
-    shifted = bias + ndtri(tail) * np.array([1, -1])  # 1 - tail would round to 1 for two items
-    levels = ndtr(bias + shifted / np.maximum(1 - acceleration * shifted, 1e-9))
+    shifted = bias + scipy.special.ndtri(tail) * np.array([1, -1])  # 1 - tail would round to 1 for two items
+    levels = scipy.special.ndtr(bias + shifted / np.maximum(1 - acceleration * shifted, 1e-9))
     low, high = np.quantile(resampled, levels)
     return float(low), float(high)
 
@@ -137,8 +137,8 @@ def clopper_pearson(events: int, num_trials: int) -> tuple[float, float]:
 
     Source: C. J. Clopper and E. S. Pearson, "The use of confidence or fiducial limits", Biometrika 26 (1934).
     """
-    low = betaincinv(events, num_trials - events + 1, _TAIL) if events else 0.0
-    high = betaincinv(events + 1, num_trials - events, 1 - _TAIL) if events < num_trials else 1.0
+    low = scipy.special.betaincinv(events, num_trials - events + 1, _TAIL) if events else 0.0
+    high = scipy.special.betaincinv(events + 1, num_trials - events, 1 - _TAIL) if events < num_trials else 1.0
     return float(low), float(high)
 
 
@@ -147,7 +147,7 @@ def expanded_tail(num_items: int) -> float:
 
     Source: T. C. Hesterberg, "What teachers should know about the bootstrap", Amer. Statist. 69 (2015), section 4.2.
     """
-    return float(ndtr(stdtrit(num_items - 1, _TAIL) * np.sqrt(num_items / (num_items - 1))))
+    return float(scipy.special.ndtr(scipy.special.stdtrit(num_items - 1, _TAIL) * np.sqrt(num_items / (num_items - 1))))
 
 
 def _by_item(trials: Sequence[Trial], metric: str) -> tuple[np.ndarray, np.ndarray]:
