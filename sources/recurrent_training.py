@@ -17,7 +17,8 @@ from safetensors.numpy import load_file, save_file
 from channel_sim.checks import RequestError
 from channel_sim.keys import Key
 from sources.bpe import vocabulary
-from sources.models.recurrent import Architecture, network
+from sources.models.masked_network import MaskedArchitecture
+from sources.models.recurrent import Architecture
 from sources.text_lanes import Encode, Lanes, messages, set_aside
 
 _MEASURED_LANES = 32
@@ -31,10 +32,12 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    reads: Literal["past", "both sides"] = Field("past", description="what a token is predicted from: the past, or all others")
     tokenizer: Literal["bpe", "bytes"] = Field("bpe", description="what a token is")
     vocabulary: str | None = Field(None, description="vocabulary of tokenizer bpe; default: the shipped one")
     embedding: int = Field(256, ge=1, le=1040, description="length of a token's vector")
-    hidden: int = Field(512, ge=1, le=1040, description="length of the state")
+    hidden: int = Field(512, ge=1, le=1040, description="length of the state, of either state where it reads both sides")
+    merge: int = Field(512, ge=1, le=1040, description="length of the vector that the two states are merged into")
     lanes: int = Field(64, ge=1, description="messages trained side by side")
     window: int = Field(64, ge=1, description="tokens between two updates, through which errors are propagated back")
     message_bytes: int = Field(1024, ge=1, description="length of a message that starts from nothing")
@@ -63,6 +66,11 @@ class Settings(BaseModel):
             key = ".".join(map(str, first["loc"]))
             raise RequestError(f"{path}: {key}: {first['msg']}; keys are {', '.join(cls.model_fields)}") from error
 
+    def architecture(self) -> Architecture:
+        """The sizes of the network that these settings train."""
+        sizes = {"vocab_size": self.code()[0], "embedding": self.embedding, "hidden": self.hidden}
+        return Architecture(**sizes) if self.reads == "past" else MaskedArchitecture(**sizes, merge=self.merge)
+
     def code(self) -> tuple[int, Encode]:
         """(vocab_size, bytes -> tokens)."""
         if self.tokenizer == "bytes":
@@ -90,13 +98,12 @@ class Trainer:
         import keras
 
         self.settings = settings
-        vocab_size, encode = settings.code()
-        self.architecture = Architecture(vocab_size=vocab_size, embedding=settings.embedding, hidden=settings.hidden)
-        key = Key(settings.seed).child("train text")
+        self.architecture = settings.architecture()
+        self.key = key = Key(settings.seed).child("train text")
         training, aside = set_aside(text, settings.set_aside_every)
-        self.lanes = Lanes(training, encode, self.architecture.start, settings.message_bytes, key, settings.lanes)
+        self.lanes = Lanes(training, settings.code()[1], self.architecture.start, settings.message_bytes, key, settings.lanes)
         self.aside = messages(aside, settings.message_bytes, _MEASURED_MESSAGES)
-        self.model = network(self.architecture, settings.lanes, settings.precision)
+        self.model = self.architecture.build(settings.lanes, settings.precision)
         self.best = self.architecture.initial(key.child("weights"))
         for name, value in self.best.items():
             self.model.weight[name].assign(value)
@@ -105,7 +112,7 @@ class Trainer:
         # TensorFlow's graphs beat XLA here on a processor; JAX would run one operation at a time without it
         compiled = keras.backend.backend() == "jax"
         self.model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=compiled)
-        self.judge = network(self.architecture, _MEASURED_LANES)
+        self.judge = self.architecture.build(_MEASURED_LANES)
         self.judge.compile(jit_compile=compiled)
         self.updates, self.loss, self.curve = 0, float("nan"), list[Point]()
         self._seconds = self._cpu_seconds = 0.0
@@ -142,10 +149,10 @@ class Trainer:
         done, settings = self.part_done, self.settings
         rise = min(1.0, (done + 1e-3) / (settings.warm_up + 1e-3))
         self.model.optimizer.learning_rate.assign(settings.learning_rate * rise * 0.5 * (1 + np.cos(np.pi * done)))
-        window = self.lanes.window(settings.window)
-        targets = window[:, 1:]
-        real = targets < self.architecture.vocab_size  # a start token is given, never predicted
-        loss = float(self.model.train_on_batch(window[:, :-1], np.where(real, targets, 0), sample_weight=real.astype(np.float32)))
+        key = self.key.child("update", self.updates)
+        given, targets = self.architecture.examples(self.lanes.window(settings.window), key)
+        real = targets < self.architecture.vocab_size  # a start token or edge is given, never predicted
+        loss = float(self.model.train_on_batch(given, np.where(real, targets, 0), sample_weight=real.astype(np.float32)))
         if hasattr(self.model, "jax_state_sync"):
             self.model.jax_state_sync()  # until then JAX holds the new weights outside the variables
         bits = loss / np.log(2) / max(float(real.mean()), 1e-9)
@@ -171,10 +178,11 @@ class Trainer:
         # one shape for all batches: another one would be compiled afresh
         longest, total = max(map(len, encoded)), 0.0
         for first in range(0, len(encoded), _MEASURED_LANES):
-            tokens = np.full((_MEASURED_LANES, longest + 1), self.architecture.start, np.int32)
+            tokens = np.full((_MEASURED_LANES, longest + 2), self.architecture.start, np.int32)
             for row, one in zip(tokens, encoded[first:first + _MEASURED_LANES]):
                 row[1:1 + len(one)] = one
-            total += _nats(self.judge.predict_on_batch(tokens[:, :-1]), tokens[:, 1:]) / float(np.log(2))
+            given, targets = self.architecture.examples(tokens, self.key.child("measure", first))
+            total += _nats(self.judge.predict_on_batch(given), targets) / float(np.log(2))
         return total
 
     def weights(self) -> dict[str, np.ndarray]:
@@ -183,7 +191,8 @@ class Trainer:
 
     def save(self, path: Path) -> None:
         """Write a checkpoint; the last one is replaced only by a whole one."""
-        arrays = {f"weight.{name}": value for name, value in self.weights().items()} | {"carried": _number(self.model.carried)}
+        arrays = {f"weight.{name}": value for name, value in self.weights().items()}
+        arrays |= {name: _number(value) for name, value in self.model.state.items()}
         arrays |= {f"best.{name}": value for name, value in self.best.items()}
         arrays |= {f"optimizer.{place}": _number(one) for place, one in enumerate(self.model.optimizer.variables)}
         arrays |= {"waiting": np.concatenate(self.lanes.waiting), "lengths": np.array([one.size for one in self.lanes.waiting])}
@@ -202,17 +211,19 @@ class Trainer:
             arrays = load_file(path)
             with safe_open(path, "numpy") as file:
                 counters = json.loads(file.metadata()["counters"])
+            earlier = Settings(**counters["settings"])  # which lacks what settings have got since
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             raise RequestError(f"--resume: no checkpoint can be read from {str(path)!r} ({error}); leave --resume out") from error
         before, now = ({key: value for key, value in one.items() if key not in _MAY_CHANGE}
-                       for one in (counters["settings"], self.settings.model_dump()))
+                       for one in (earlier.model_dump(), self.settings.model_dump()))
         if before != now:
-            changed = ", ".join(key for key in now if now[key] != before.get(key))
+            changed = ", ".join(key for key in now if now[key] != before[key])
             raise RequestError(f"--resume: {str(path)!r} was trained with another {changed}; put it back, or leave --resume out")
         for name, variable in self.model.weight.items():
             variable.assign(arrays[f"weight.{name}"])
             self.best[name] = arrays[f"best.{name}"]
-        self.model.carried.assign(arrays["carried"])
+        for name, variable in self.model.state.items():
+            variable.assign(arrays[name])
         for place, variable in enumerate(self.model.optimizer.variables):
             variable.assign(arrays[f"optimizer.{place}"])
         lanes = self.lanes

@@ -14,7 +14,8 @@ import numpy as np
 from channel_sim.checks import RequestError
 from sources.bpe import vocabulary
 from sources.models import fixed_point
-from sources.models.neural import Recurrent, save_weights
+from sources.models.masked_network import MaskedArchitecture
+from sources.models.neural import FORMAT, MASKED_FORMAT, Recurrent, save_weights
 from sources.models.recurrent import Architecture
 from sources.recurrent_training import Settings, Trainer
 from sources.text import read_data
@@ -81,7 +82,8 @@ class _Product:
     def _export(self, integer_bits: float | None = None) -> str:
         """Write the best weights as integers, settings and card; the card."""
         config = self._description(integer_bits)
-        save_weights(self._out, fixed_point.quantise(self._trainer.best), config)
+        form = FORMAT if self._trainer.settings.reads == "past" else MASKED_FORMAT
+        save_weights(self._out, fixed_point.quantise(self._trainer.best), config, form)
         text = card(config)
         self._out.with_suffix(".md").write_text(text, encoding="utf-8")
         return text
@@ -123,24 +125,28 @@ def _read(data: Path, settings: Settings) -> bytes:
 def card(config: dict[str, Any]) -> str:
     """The model card of a training, from its .json."""
     data, best, sizes, settings = config["data"], config["best"], config["architecture"], config["settings"]
-    weights = sum(int(np.prod(shape)) for shape in Architecture(**sizes).shapes().values())
+    masked = "merge" in sizes
+    kind, given = ("masked", "all others") if masked else ("recurrent", "all before it")
+    architecture = MaskedArchitecture(**sizes) if masked else Architecture(**sizes)
+    weights = sum(int(np.prod(shape)) for shape in architecture.shapes().values())
     integer_bits = config["integer_bits_per_byte"]
     measured = f"{best['held_out_bits_per_byte']:.4f} in float32, " + (
         "training goes on" if integer_bits is None else f"{integer_bits:.4f} in the integers that run")
     facts = {
-        "what": f"p(token) given all before it in the message; {sizes['vocab_size']:,} tokens, {weights:,} weights in 8 bits",
+        "what": f"p(token) given {given} in the message; {sizes['vocab_size']:,} tokens, {weights:,} weights in 8 bits",
         "data": f"{data['name']}, {data['bytes']:,} bytes, SHA-256 `{data['sha256']}`",
         "set aside": f"one of {settings['set_aside_every']} blocks of 16 KiB, to choose the best weights by",
         "licence of the data": data["licence"],
         "steps": f"{best['updates']:,} updates of {settings['lanes']} × {settings['window']} tokens, {best['tokens']:,} tokens, "
                  f"seed {settings['seed']}, {best['cpu_seconds']:,.0f} CPU seconds",
-        "ideal bits per byte": f"{measured}; independent messages of {settings['message_bytes']:,} bytes of the part set aside",
+        "surprise of a token given the others, bits per byte" if masked else "ideal bits per byte":
+            f"{measured}; independent messages of {settings['message_bytes']:,} bytes of the part set aside",
         "not for": "other languages and binary data, which cost more than 8 bits a byte; what it proposes is plausible, not true",
     }
     rows = [f"| {one['updates']:,} | {one['tokens']:,} | {one['cpu_seconds']:,.0f} | {one['training_bits_per_token']:.3f} | "
             f"{one['held_out_bits_per_byte']:.4f} |" for one in _thinned(config["curve"])]
     return "\n".join([
-        f"# Model card: recurrent text model, {sizes['hidden']} units over {config['tokenizer']['name']}", "", "| | |", "|---|---|",
+        f"# Model card: {kind} text model, {sizes['hidden']} units over {config['tokenizer']['name']}", "", "| | |", "|---|---|",
         *(f"| {name} | {value} |" for name, value in facts.items()), "", "## Learning curve", "",
         "| updates | tokens | CPU seconds | training, bits a token | set aside, bits a byte |", "|---|---|---|---|---|", *rows, "",
         f"Made by `channel-sim train text` (channel-sim {config['versions']['channel-sim']}, Keras {config['versions']['keras']}); "

@@ -29,25 +29,14 @@ _EXPONENT_BITS = 24
 _FAINTEST = 30 << ACTIVATION_BITS  # logits this far below the largest get the floor alone
 
 
-class Weights(NamedTuple):
-    """The network, quantised: what is stored.
+Weights = dict[str, np.ndarray]
+"""A network, quantised: what is stored.
 
-    embedded:  int8 [vocab + 1, embedding], tanh of the embedding, unit 2^-7; the last row is the start token's
-    input:     int8 [embedding, 3 hidden];  recurrent: int8 [hidden, 3 hidden];  head: int8 [hidden, vocab]
-    *_scale:   int32 of each column: its unit in pre-activations or logits, times 2^24
-    *_bias:    int32, pre-activations or logits
-    """
-
-    embedded: np.ndarray
-    input: np.ndarray
-    input_scale: np.ndarray
-    input_bias: np.ndarray
-    recurrent: np.ndarray
-    recurrent_scale: np.ndarray
-    recurrent_bias: np.ndarray
-    head: np.ndarray
-    head_scale: np.ndarray
-    head_bias: np.ndarray
+embedded:  int8 [tokens, embedding], tanh of the embedding, unit 2^-7
+matrices:  int8, named and shaped as they are trained
+*_scale:   int32 of each column: its unit in pre-activations or logits, times 2^24
+*_bias:    int32, pre-activations or logits
+"""
 
 
 class Network(NamedTuple):
@@ -84,30 +73,26 @@ def _controller() -> ThreadpoolController:
 
 
 def quantise(weights: dict[str, np.ndarray]) -> Weights:
-    """From the trained float weights of `recurrent.Architecture.shapes`, by rounding."""
-    to_bits = np.log2(np.e)
-    unit = 2.0 ** (ACTIVATION_BITS - PRODUCT_BITS)
-    given, given_scale = _by_column(weights["input"], unit)
-    recurrent, recurrent_scale = _by_column(weights["recurrent"], unit)
-    head, head_scale = _by_column(weights["head"], unit * to_bits)
-    return Weights(
-        embedded=_whole(np.tanh(weights["embedding"]) * 2**PRODUCT_BITS, 127).astype(np.int8),
-        input=given, input_scale=given_scale, input_bias=_whole(weights["input_bias"] * 2**ACTIVATION_BITS),
-        recurrent=recurrent, recurrent_scale=recurrent_scale,
-        recurrent_bias=_whole(weights["recurrent_bias"] * 2**ACTIVATION_BITS),
-        head=head, head_scale=head_scale, head_bias=_whole(weights["head_bias"] * 2**ACTIVATION_BITS * to_bits),
-    )
+    """From the trained float weights of `recurrent.Architecture.shapes` or `masked_network`'s, by rounding."""
+    whole = {"embedded": _whole(np.tanh(weights["embedding"]) * 2**PRODUCT_BITS, 127).astype(np.int8)}
+    for name, values in weights.items():
+        unit = 2.0**ACTIVATION_BITS * (np.log2(np.e) if name.startswith("head") else 1.0)  # logits are in bits
+        if name.endswith("_bias"):
+            whole[name] = _whole(values * unit)
+        elif name != "embedding":
+            whole[name], whole[f"{name}_scale"] = _by_column(values, unit / 2**PRODUCT_BITS)
+    return whole
 
 
 def assemble(weights: Weights) -> Network:
     """What can be computed before the first token."""
-    given = _product(weights.embedded.astype(np.float32), weights.input.astype(np.float32))
+    given = _product(weights["embedded"].astype(np.float32), weights["input"].astype(np.float32))
     return Network(
-        inputs=(_scaled(given, weights.input_scale) + weights.input_bias).astype(np.int32),
-        recurrent=weights.recurrent.astype(np.float32), recurrent_scale=weights.recurrent_scale.astype(np.int64),
-        recurrent_bias=weights.recurrent_bias.astype(np.int32),
-        head=weights.head.astype(np.float32), head_scale=weights.head_scale.astype(np.int64),
-        head_bias=weights.head_bias.astype(np.int32), sigmoid=_sigmoid(), tanh=_tanh(), exponential=_exponential(),
+        inputs=(_scaled(given, weights["input_scale"]) + weights["input_bias"]).astype(np.int32),
+        recurrent=weights["recurrent"].astype(np.float32), recurrent_scale=weights["recurrent_scale"].astype(np.int64),
+        recurrent_bias=weights["recurrent_bias"].astype(np.int32),
+        head=weights["head"].astype(np.float32), head_scale=weights["head_scale"].astype(np.int64),
+        head_bias=weights["head_bias"].astype(np.int32), sigmoid=_sigmoid(), tanh=_tanh(), exponential=_exponential(),
     )
 
 

@@ -19,6 +19,7 @@ from sources.models.model import CausalModel
 from sources.tokenizers import BytesTokenizer
 
 FORMAT = "channel-sim recurrent 1"
+MASKED_FORMAT = "channel-sim masked 1"
 
 
 class Recurrent(CausalModel):
@@ -112,8 +113,8 @@ def _stamped(path: str) -> Loaded:
 @lru_cache(maxsize=4)
 def _load(file: Path, modified_ns: int) -> Loaded:
     data, digest, config = weights_file.read(file, FORMAT)
-    weights = fixed_point.Weights(**load(data))
-    return Loaded(digest, fixed_point.assemble(weights), weights.head.shape[1], _tokenizer(config, file))
+    weights = load(data)
+    return Loaded(digest, fixed_point.assemble(weights), weights["head"].shape[1], _tokenizer(config, file))
 
 
 def _tokenizer(config: dict[str, Any], file: Path) -> Tokenizer:
@@ -124,7 +125,6 @@ def _tokenizer(config: dict[str, Any], file: Path) -> Tokenizer:
     return Bpe(vocabulary=str(file.with_name(vocabulary)) if vocabulary else None)
 
 
-def save_weights(file: Path, weights: fixed_point.Weights, config: dict[str, Any]) -> None:
+def save_weights(file: Path, weights: fixed_point.Weights, config: dict[str, Any], form: str = FORMAT) -> None:
     """Write the weights and, beside them, what made them; `config["tokenizer"]` is its table in a scenario."""
-    packed = save({name: np.ascontiguousarray(tensor) for name, tensor in weights._asdict().items()})
-    weights_file.write(file, packed, FORMAT, config)
+    weights_file.write(file, save({name: np.ascontiguousarray(tensor) for name, tensor in weights.items()}), form, config)

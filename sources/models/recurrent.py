@@ -52,15 +52,31 @@ class Architecture(BaseModel):
 
     def initial(self, key: Key) -> dict[str, np.ndarray]:
         """float32 weights before training; biases spread the update gates over memories of 1 to some 30 tokens."""
-        drawn = {name: key.child(name).normal(*shape) for name, shape in self.shapes().items() if len(shape) == 2}
-        scale = {"embedding": 0.5, "input": self.embedding ** -0.5 * 1.5, "head": self.hidden ** -0.5}
-        weights = {name: drawn[name] * scale[name] for name in scale}
-        squares = np.split(drawn["recurrent"], 3, axis=1)
-        weights["recurrent"] = np.concatenate([np.linalg.qr(square)[0] for square in squares], axis=1)
-        memory = np.log(1.0 + 29.0 * key.child("memory").uniform(self.hidden) ** 2)
-        weights["input_bias"] = np.concatenate([memory, np.zeros(2 * self.hidden)])
-        weights |= {"recurrent_bias": np.zeros(self.hidden), "head_bias": np.zeros(self.vocab_size)}
+        weights = gated_layer(self.embedding, self.hidden, key)
+        weights["embedding"] = key.child("embedding").normal(self.vocab_size + 1, self.embedding) * 0.5
+        weights["head"] = key.child("head").normal(self.hidden, self.vocab_size) * self.hidden ** -0.5
+        weights["head_bias"] = np.zeros(self.vocab_size)
         return {name: weights[name].astype(np.float32) for name in self.shapes()}
+
+    def build(self, num_lanes: int, precision: str = "float32") -> keras.Model:
+        """The network of these sizes; its `weight` and `state` are all that a checkpoint needs."""
+        return network(self, num_lanes, precision)
+
+    def examples(self, window: np.ndarray, key: Key) -> tuple[np.ndarray, np.ndarray]:
+        """(what is given, what is to be predicted) int32 [lanes, steps] of tokens [lanes, steps + 1]; a start is no target."""
+        return window[:, :-1], window[:, 1:]
+
+
+def gated_layer(embedding: int, hidden: int, key: Key) -> dict[str, np.ndarray]:
+    """Initial weights of one gated layer: input, input_bias, recurrent (three orthogonal squares), recurrent_bias."""
+    squares = np.split(key.child("recurrent").normal(hidden, 3 * hidden), 3, axis=1)
+    memory = np.log(1.0 + 29.0 * key.child("memory").uniform(hidden) ** 2)
+    return {
+        "input": key.child("input").normal(embedding, 3 * hidden) * (embedding ** -0.5 * 1.5),
+        "input_bias": np.concatenate([memory, np.zeros(2 * hidden)]),
+        "recurrent": np.concatenate([np.linalg.qr(square)[0] for square in squares], axis=1),
+        "recurrent_bias": np.zeros(hidden),
+    }
 
 
 def network(architecture: Architecture, num_lanes: int, precision: str = "float32") -> keras.Model:
@@ -81,26 +97,41 @@ def network(architecture: Architecture, num_lanes: int, precision: str = "float3
                            for name, shape in architecture.shapes().items()}
             self.carried = self.add_weight(shape=(num_lanes, architecture.hidden), initializer="zeros", trainable=False,
                                            name="carried")
+            self.state = {"carried": self.carried}
 
         def call(self, tokens: Any, training: bool = False) -> Any:
             steps = ops.transpose(tokens)
-            keep = ops.cast(ops.not_equal(steps, architecture.start), "float32")[..., None]
-            embedded = ops.cast(ops.tanh(self.weight["embedding"]), precision)
-            table = ops.cast(ops.matmul(embedded, ops.cast(self.weight["input"], precision)), "float32")
-            gates = ops.take(table + self.weight["input_bias"], steps, axis=0)
             first = self.carried + 0.0 if training else ops.zeros((tokens.shape[0], architecture.hidden))
-            # tensors, since TensorFlow hands variables to a custom gradient in another way
-            recurrent, bias = self.weight["recurrent"] + 0.0, self.weight["recurrent_bias"] + 0.0
-            states = unrolled(gates, keep, first, recurrent, bias, precision)
+            states = read(self.weight, steps, first, architecture.start, precision)
             if training:
                 self.carried.assign(states[-1])
-            flat = ops.cast(ops.reshape(states, (-1, architecture.hidden)), precision)
-            logits = ops.cast(ops.matmul(flat, ops.cast(self.weight["head"], precision)), "float32")
-            logits = logits + self.weight["head_bias"]
-            shape = (steps.shape[0], steps.shape[1], architecture.vocab_size)
-            return ops.transpose(ops.reshape(logits, shape), (1, 0, 2))
+            return ops.transpose(dense(states, self.weight, "head", precision), (1, 0, 2))
 
     return Recurrent()
+
+
+def read(weight: dict[str, Any], steps: Any, first: Any, start: int, precision: str, layer: str = "") -> Any:
+    """States float32 [steps, lanes, hidden] after each of the tokens int32 [steps, lanes]; the token `start` forgets.
+
+    `layer` precedes the names of the gated layer's weights; the embedding has none.
+    """
+    from keras import ops
+
+    keep = ops.cast(ops.not_equal(steps, start), "float32")[..., None]
+    embedded = ops.cast(ops.tanh(weight["embedding"]), precision)
+    table = ops.cast(ops.matmul(embedded, ops.cast(weight[layer + "input"], precision)), "float32")
+    gates = ops.take(table + weight[layer + "input_bias"], steps, axis=0)
+    # tensors, since TensorFlow hands variables to a custom gradient in another way
+    return unrolled(gates, keep, first, weight[layer + "recurrent"] + 0.0, weight[layer + "recurrent_bias"] + 0.0, precision)
+
+
+def dense(given: Any, weight: dict[str, Any], name: str, precision: str) -> Any:
+    """given float32 [steps, lanes, n] @ weight[name] [n, m] + bias, float32 [steps, lanes, m]."""
+    from keras import ops
+
+    flat = ops.cast(ops.reshape(given, (-1, given.shape[2])), precision)
+    sums = ops.cast(ops.matmul(flat, ops.cast(weight[name], precision)), "float32") + weight[name + "_bias"]
+    return ops.reshape(sums, (given.shape[0], given.shape[1], sums.shape[1]))
 
 
 def unrolled(gates: Any, keep: Any, first: Any, recurrent: Any, bias: Any, precision: str) -> Any:
