@@ -27,7 +27,7 @@ from decoders import (
     posterior_sample,
     repeat_last,
 )
-from sources import bpe, coder, fixed_length, synthetic, text, tokenizers
+from sources import bpe, coder, fixed_length, surprisal_uep, synthetic, text, tokenizers
 from sources.models import keras_hub, markov, mixture, neural
 from sources.models import ngram as ngram_model
 from sources.models import uniform, weights_file
@@ -59,6 +59,7 @@ CATALOGUE: Mapping[str, Mapping[str, type[Component]]] = MappingProxyType({
     "coders": {
         "fixed_length": fixed_length.FixedLength,
         "entropy": coder.Entropy,
+        "surprisal_uep": surprisal_uep.SurprisalUep,
     },
     "protections": {
         "none": protection.NoProtection,
