@@ -30,7 +30,7 @@ from decoders import (
 from sources import bpe, coder, fixed_length, surprisal_uep, synthetic, text, tokenizers
 from sources.models import keras_hub, markov, mixture, neural
 from sources.models import ngram as ngram_model
-from sources.models import uniform, weights_file
+from sources.models import placebos, uniform, weights_file
 
 CATALOGUE: Mapping[str, Mapping[str, type[Component]]] = MappingProxyType({
     "sources": {
@@ -54,6 +54,9 @@ CATALOGUE: Mapping[str, Mapping[str, type[Component]]] = MappingProxyType({
         "text-byte-small": neural.TextByteSmall,
         "text-byte-mixed": mixture.TextByteMixed,
         "recurrent": neural.Recurrent,
+        "unigram": placebos.Unigram,
+        "shuffled_context": placebos.ShuffledContext,
+        "ngram-dna": placebos.NGramDna,
         "keras_hub": keras_hub.KerasHub,
     },
     "coders": {

@@ -75,6 +75,8 @@ def _complete_model(model: Any, built: Mapping[str, Component], where: str) -> M
     cls = catalogue.find("models", table.get("name"), where)
     if table.get("name") == "uniform":
         table.setdefault("vocab_size", built["tokenizer"].vocab_size)  # type: ignore[attr-defined]
+    if "model" in cls.model_fields:
+        table["model"] = _complete_model(table.get("model") or _fitting_model(built, where), built, f"{where}.model")
     return _from_source(table, cls.model_fields, built, where)
 
 

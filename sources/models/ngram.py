@@ -38,6 +38,7 @@ class NGram(FiniteContextModel):
 
     revision: ClassVar[int] = 1
     source: ClassVar[str] = "Kneser and Ney, ICASSP 1995; Chen and Goodman, Computer Speech & Language 13 (1999)"
+    shipped: ClassVar[Path] = SHIPPED
 
     path: str | None = Field(None, description="trained weights, .safetensors with .json beside; default: the shipped ones")
 
@@ -47,33 +48,32 @@ class NGram(FiniteContextModel):
 
     @property
     def context_length(self) -> int:
-        return _found(self.path, _trie).context_length
+        return self._found(_trie).context_length
 
     def start(self, num_lanes: int) -> np.ndarray:
         _date.cache_clear()  # the file may be another one by now; within a message it had better not be
         return super().start(num_lanes)
 
     def frequencies(self, state: np.ndarray) -> np.ndarray:
-        return frequency_tables(_found(self.path, _trie), np.ascontiguousarray(state, np.int32))
+        return frequency_tables(self._found(_trie), np.ascontiguousarray(state, np.int32))
 
     def digests(self) -> dict[str, str]:
         _date.cache_clear()
-        return {"path": _found(self.path, _digest)}
+        return {"path": self._found(_digest)}
 
     def trie(self) -> Trie:
         """The model in memory, for kernels that score single bytes; read once a process."""
         _date.cache_clear()
-        return _found(self.path, _trie)
+        return self._found(_trie)
 
-
-def _found(path: str | None, what: Callable[[Path, int], Any]) -> Any:
-    """`what` of the weights file; a `RequestError` where it can't be had."""
-    file = SHIPPED if path is None else Path(path)
-    try:
-        return what(file, _date(file))
-    except (OSError, ValueError, KeyError, SafetensorError, zlib.error, lzma.LZMAError) as error:
-        raise RequestError(f"model.path must be n-gram weights with their .json beside them, got {str(file)!r} ({error}); "
-                           "make them with channel-sim train ngram") from error
+    def _found(self, what: Callable[[Path, int], Any]) -> Any:
+        """`what` of the weights file; a `RequestError` where it can't be had."""
+        file = self.shipped if self.path is None else Path(self.path)
+        try:
+            return what(file, _date(file))
+        except (OSError, ValueError, KeyError, SafetensorError, zlib.error, lzma.LZMAError) as error:
+            raise RequestError(f"model.path must be n-gram weights with their .json beside them, got {str(file)!r} ({error}); "
+                               "make them with channel-sim train ngram") from error
 
 
 @lru_cache(maxsize=4)
