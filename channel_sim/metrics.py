@@ -20,6 +20,7 @@ Number = float | np.integer | np.floating | np.bool_
 _PROBABILITY_FLOOR = 2.0**-30
 _CHRF_ORDER, _CHRF_BETA = 6, 2.0
 _CALIBRATION_BINS = 10
+_CONFIDENT = np.float32(0.9)  # in the precision of a confidence
 _CHARACTER_BITS = 21  # of a Unicode code point
 _FIDELITY = ("psnr_db", "psnr_of_mean_mse_db", "ssim", "ms_ssim", "si_sdr_db", "exact_item_rate", "undecodable_rate")
 _WHITE_SPACE = np.frombuffer(b" \t\n\r\f\v", np.uint8)
@@ -89,7 +90,10 @@ CATALOGUE: dict[str, Metric] = {
     "concealment_nll_bits": Metric("bit", "lower", "-log2 posterior of the true token, floored at 2^-30, per erased token"),
     "brier": Metric("1", "lower", "mean squared error of the confidence in restored tokens"),
     "expected_calibration_error": Metric(
-        "1", "lower", "|confidence - share right| of restored tokens in ten equal bins of confidence, item by item"),
+        "1", "lower", "|confidence - share right| of restored tokens in ten equal bins of confidence, item by item: few tokens an "
+        "item raise it", "none"),
+    "overconfidence": Metric("1", "neither", "mean confidence in restored tokens less the share of them that is right", "none"),
+    "confident_error_rate": Metric("1", "lower", "tokens restored wrongly with a confidence of 0.9 or more, of all restored"),
     "risk_coverage_area": Metric("1", "lower", "mean error rate of the most confident restored tokens, over all coverages"),
 }
 
@@ -185,6 +189,8 @@ def _confidence(book: Measurement, truth: Truth, evidence: Evidence, reconstruct
     book.ratio("brier", np.sum((confidence - right) ** 2), right.size, "no token was restored")
     book.ratio("risk_coverage_area", _risk_coverage_area(confidence, right), min(right.size, 1), "no token was restored")
     book.ratio("expected_calibration_error", _calibration_gaps(confidence, right), right.size, "no token was restored")
+    book.ratio("overconfidence", np.sum(confidence - right), right.size, "no token was restored")
+    book.ratio("confident_error_rate", np.sum((confidence >= _CONFIDENT) & ~right), right.size, "no token was restored")
     if reconstruction.posterior is None:
         book.reasons["concealment_nll_bits"] = "the decoder states no posterior"
         return

@@ -81,6 +81,8 @@ def worked_example(posterior: bool = True) -> Measurement:
     ("brier", 0.1**2 + 0.4**2 + 0.5**2, 3),
     ("risk_coverage_area", (0 + 0 + 1 / 3) / 3, 1),
     ("expected_calibration_error", 0.1 + 0.4 + 0.5, 3),
+    ("overconfidence", 0.9 + 0.6 + 0.5 - 2, 3),
+    ("confident_error_rate", 0, 3),
 ])
 def test_worked_example(metric, numerator, denominator):
     """Catches a metric whose numerator or denominator counts something else than it says."""
@@ -302,6 +304,18 @@ def test_calibration_compares_bin_by_bin():
     errors = {c: confidence_metrics([c] * 5, [True] * 4 + [False])["expected_calibration_error"] for c in (0.8, 1.0)}
     assert errors[0.8] == pytest.approx(0, abs=1e-6) and errors[1.0] == pytest.approx(0.2)
     assert confidence_metrics([0.25, 0.75], [True, False])["expected_calibration_error"] == pytest.approx(0.75)
+
+
+def test_confident_errors_are_wrong_and_sure_at_once():
+    """Catches doubtful errors counted, right ones counted, and a confidence of .9 that float32 rounds below the threshold."""
+    book = confidence_metrics([0.9, 0.99, 0.89, 0.95, 0.3], [False, False, False, True, True])
+    assert book.values["confident_error_rate"] == (2, 5)
+
+
+def test_overconfidence_adds_up_over_items_and_has_a_sign():
+    """Catches an absolute value, under which a decoder that is right as often as it says, but never in one item, looks wrong."""
+    sure, unsure = confidence_metrics([0.75] * 2, [False, True]), confidence_metrics([0.75] * 2, [True, True])
+    assert (sure["overconfidence"], unsure["overconfidence"]) == (0.25, -0.25)
 
 
 def test_received_and_lost_tokens_have_no_part_in_confidence():
