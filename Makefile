@@ -35,7 +35,8 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 
 figures: $(VENV)/.installed
 	set -e; for run in quickstart:token_error_rate text_over_rayleigh:token_error_rate markov_optimum:recovered_fraction \
-	  markov_breakeven:token_error_rate exchanges:token_error_rate measured_traces:residual_packet_loss_rate; do \
+	  markov_breakeven:token_error_rate exchanges:token_error_rate placebos:token_error_rate \
+	  measured_traces:residual_packet_loss_rate; do \
 	  $(BIN)/channel-sim run $${run%%:*}; cp results/$${run%%:*}/figures/$${run##*:}.svg docs/figures/$${run%%:*}.svg; done
 
 wheel: $(VENV)/.installed-dev
