@@ -23,8 +23,8 @@ from reports.summary import Summary, describe, point_text, value_text, words
 
 COLUMN_INCHES = 3.5
 # Okabe and Ito's colours, darkened to 3:1 on white, ordered so that neighbours differ in grey; markers differ for all
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#8C3A6E", "#111111", "#B07A00", "#3E9BC9", "#6B6B6B")
-_MARKERS = ("o", "s", "^", "D", "v", "X", "P", "*")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#8C3A6E", "#111111", "#B07A00", "#3E9BC9", "#6B6B6B")
+MARKERS = ("o", "s", "^", "D", "v", "X", "P", "*")
 _DASHES: tuple[Any, ...] = ((0, (5, 2)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5)), (0, (2, 1.5)))
 _SMALLEST = 1e-9
 _LEGEND_CHARACTERS = 58
@@ -46,7 +46,7 @@ def draw_metric(summary: Summary, metric: str) -> Figure:
 
     Bars are 95 % intervals; an arrow marks a limit (no event, or nothing but events); dashed lines are closed forms.
     """
-    with _style():
+    with style():
         panels = _panels(summary)
         columns, lines = min(2, len(panels)), -(-len(panels) // 2)
         swept = bool(summary.sweep_keys)
@@ -84,13 +84,14 @@ def save_figures(summary: Summary, folder: Path, metrics: Sequence[str] | None =
 def render(figure: Figure, kind: Literal["svg", "pdf"] | str = "svg") -> bytes:
     """The figure as a file, without date or random names in it."""
     buffer = io.BytesIO()
-    with _style():
+    with style():
         figure.savefig(buffer, format=kind, metadata={"Date": None} if kind == "svg" else {"CreationDate": None})
     return buffer.getvalue()
 
 
 @contextmanager
-def _style() -> Iterator[None]:
+def style() -> Iterator[None]:
+    """The look of every figure here, for as long as one is drawn; `render` has it by itself."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()  # a user's matplotlibrc must not change a figure
         matplotlib.rcParams.update(_STYLE)
@@ -128,7 +129,7 @@ def _draw_panel(axis: Axes, summary: Summary, metric: str, points: list[int]) ->
 
 def _draw_series(axis: Axes, measured: list[tuple[float, Estimate]], number: int, arm: str, *, log: bool) -> None:
     """One arm: markers joined by a line, and intervals; on a log axis an upper limit stands alone, as 0 has no place there."""
-    look: dict[str, Any] = {"color": _COLOURS[number % len(_COLOURS)], "marker": _MARKERS[number % len(_MARKERS)]}
+    look: dict[str, Any] = {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)]}
     alone = [log and one.method == "upper limit" for _, one in measured]
     means = [np.nan if limit else one.mean for (_, one), limit in zip(measured, alone, strict=True)]
     axis.plot([x for x, _ in measured], means, markeredgecolor="white", markeredgewidth=0.4, label=_plain(arm), zorder=3, **look)
@@ -164,7 +165,7 @@ def _draw_dots(axis: Axes, summary: Summary, metric: str, points: list[int]) -> 
     """No sweep: one line an arm, first arm on top."""
     for number, arm in enumerate(summary.arms):
         one = next((row.estimate(metric) for row in summary.of(arm) if row.point.point_index in points), None)
-        colour, marker = _COLOURS[number % len(_COLOURS)], _MARKERS[number % len(_MARKERS)]
+        colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
         if one is None:
             axis.text(0.02, number, "not measured", transform=axis.get_yaxis_transform(), va="center", fontsize=7, color="#595959")
             continue
