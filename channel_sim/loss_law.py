@@ -63,28 +63,14 @@ def stationary(transitions: np.ndarray) -> np.ndarray:
 
 
 def chain_law(transitions: np.ndarray, loss: np.ndarray) -> LossLaw:
-    """The law of a hidden Markov chain: `transitions` [from, to], `loss` the probability that a slot in each state is lost.
+    """The law of a hidden Markov chain: `transitions` [from, to], `loss` the probability that a slot in each state is lost."""
+    from channel_sim.theory.loss_chains import LossChain  # here: with it come all closed forms, and what they load
 
-    With π the stationary law and D = diag(loss): P(lost) = π D 1, P(lost, and m slots later lost) = π D Tᵐ D 1, a run begins
-    with π (I - D) T D 1, and lasts at least k slots with π (I - D) (T D)ᵏ 1 of that.
-
-    Source: L. R. Rabiner, "A tutorial on hidden Markov models", Proc. IEEE 77 (1989), section II, for the algebra.
-    """
-    law = stationary(transitions)
-    rate = float(law @ loss)
-    if rate <= 0:
+    chain = LossChain(transitions, loss)
+    if chain.loss_rate <= 0:
         return NEVER_LOST
-    lost_first, ones = law * loss, np.ones(len(law))
-    joint = [float(lost_first @ np.linalg.matrix_power(transitions, lag) @ loss) for lag in range(1, NUM_LAGS + 1)]
-    variance = rate * (1 - rate)
-    runs = law * (1 - loss)  # after an arrival
-    at_least = []
-    for _ in range(LONGEST_BURST + 1):
-        runs = (runs @ transitions) * loss
-        at_least.append(float(runs @ ones))
-    lasting = np.array(at_least) / at_least[0]
-    return LossLaw(rate, rate / at_least[0], tuple((value - rate**2) / variance for value in joint),
-                   tuple((lasting[:-1] - lasting[1:]).tolist()))
+    return LossLaw(chain.loss_rate, chain.mean_burst_packets, tuple(chain.autocorrelation(lag) for lag in range(1, NUM_LAGS + 1)),
+                   tuple(chain.burst_law(LONGEST_BURST).tolist()))
 
 
 def trace_law(lost: np.ndarray) -> LossLaw:

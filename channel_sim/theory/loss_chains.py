@@ -9,6 +9,7 @@ from typing import Self
 import numpy as np
 
 from channel_sim.checks import array, require
+from channel_sim.loss_law import stationary
 from channel_sim.theory.domains import require_at_least, require_probability
 
 _ROUNDING = 1e-9
@@ -92,12 +93,7 @@ class LossChain:
     @cached_property
     def stationary(self) -> np.ndarray:
         """float64 [states]: the law of the state in every slot."""
-        if self.law is not None:
-            return self.law
-        states = self.loss_probability.size
-        equations = np.vstack([self.transitions.T - np.eye(states), np.ones(states)])
-        law = np.linalg.lstsq(equations, np.append(np.zeros(states), 1.0), rcond=None)[0]
-        return np.asarray(np.clip(law, 0, None) / np.clip(law, 0, None).sum())
+        return stationary(self.transitions) if self.law is None else self.law
 
     @property
     def loss_rate(self) -> float:
