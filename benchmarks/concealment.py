@@ -37,7 +37,7 @@ BYTES: dict[str, Decoder] = {
     "lm_beam, text-byte-small": LmBeam(model=TextByteSmall(), beam_width=32),
     "lm_beam, text-byte-mixed": LmBeam(model=TextByteMixed(), beam_width=32),
 }
-HOLES = BYTES | {"ngram, 4,096 paths": NGramRestorer(num_paths=4096)}
+HOLES = BYTES | {"ngram, 4,096 hole paths": NGramRestorer(hole_paths=4096)}
 TOKENS: dict[str, Decoder] = {
     "lm_greedy, text-small (left)": LmGreedy(model=TextSmall()), "most_frequent": MostFrequent(), "dude": Dude(),
     "bidirectional, text-small": Bidirectional(model=TextSmall()),

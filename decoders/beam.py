@@ -13,8 +13,9 @@ import numpy as np
 
 from channel_sim.checks import RequestError
 from channel_sim.types import Evidence
-from decoders.beam_lattice import Lattice, branch, draw_path, empty_lattice, follow, message_start, read_marginals
+from decoders.beam_lattice import branch, draw_path, follow, message_start
 from decoders.first_order import Outlook, probabilities
+from decoders.lattice import Lattice, empty_lattice, read_marginals
 from sources.models.fixed_point import one_blas_thread
 from sources.models.model import CausalModel, FiniteContextModel
 

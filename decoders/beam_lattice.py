@@ -19,10 +19,10 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from decoders.lattice import Lattice, open_row
+
 NEGLIGIBLE = 1e-6
 """A hypothesis that is so much less probable than the best is not followed further."""
-IMPROBABLE = 1e-9
-"""The least of a posterior: what was not followed is not impossible."""
 BEFORE, OTHERS = -1, -2
 """Recent tokens that are none: before the lattice begins, and of the hypothesis that speaks for the rest."""
 
@@ -37,34 +37,6 @@ class Beam(NamedTuple):
     recent: np.ndarray
 
 
-class Lattice(NamedTuple):
-    """What one item leaves for the backward pass; one row a token, `room` rows.
-
-    num_edges: int64 [room]; edge e of a token has, in [room, width],
-    sources, targets int32: hypothesis before and after; symbols int32; factors float64, p(token | past) p(y | token)
-    forward:   float64 [room, width], weight of each hypothesis before the token
-    rest:      float64 [room, width], factor with which each goes on by tokens that are not listed
-    others:    int32 [room], the hypothesis after the token that speaks for these; -1 = no such
-    unknown:   int64 [room], the token's row among the unknown ones; -1 = known
-    """
-
-    num_edges: np.ndarray
-    sources: np.ndarray
-    targets: np.ndarray
-    symbols: np.ndarray
-    factors: np.ndarray
-    forward: np.ndarray
-    rest: np.ndarray
-    others: np.ndarray
-    unknown: np.ndarray
-
-
-def empty_lattice(room: int, width: int) -> Lattice:
-    shape = (room, width)
-    return Lattice(np.zeros(room, np.int64), np.zeros(shape, np.int32), np.zeros(shape, np.int32), np.zeros(shape, np.int32),
-                   np.zeros(shape), np.zeros(shape), np.zeros(shape), np.full(room, -1, np.int32), np.full(room, -1, np.int64))
-
-
 def message_start(look_ahead: int) -> Beam:
     """One hypothesis; what was before it is the same for all that come of it, and so does not matter."""
     return Beam(np.ones(1), np.full((1, look_ahead), BEFORE, np.int32))
@@ -73,13 +45,14 @@ def message_start(look_ahead: int) -> Beam:
 @njit(cache=True)
 def follow(lattice: Lattice, at: int, beam: Beam, value: int, table: np.ndarray) -> tuple[Beam, np.ndarray]:
     """A known token: one edge from each hypothesis worth following; (beam after it, moves int64 [width, 2] as `_join`)."""
+    open_row(lattice, at, beam.weights, -1)
     count, least = 0, beam.weights.max() * NEGLIGIBLE
     for source in range(beam.weights.size):
         if beam.weights[source] >= least:
             lattice.sources[at, count], lattice.symbols[at, count] = source, value
             lattice.factors[at, count] = table[source, value]
             count += 1
-    _open_row(lattice, at, beam, count, -1)
+    lattice.num_edges[at] = count
     return _join(lattice, at, beam, np.zeros(2, np.int64))
 
 
@@ -99,7 +72,7 @@ def branch(lattice: Lattice, at: int, beam: Beam, table: np.ndarray, likelihood:
             scores[source, symbol] = factors[source, symbol] * beam.weights[source] * promise[symbol]
     least, count, most = _least_of_best(scores.ravel(), beam_width), 0, 0.0
     move = np.zeros(2, np.int64)  # the best that is not listed
-    _open_row(lattice, at, beam, 0, row)
+    open_row(lattice, at, beam.weights, row)
     unlisted[:] = 0
     for source in range(num_states):
         for symbol in range(vocab):
@@ -121,14 +94,6 @@ def branch(lattice: Lattice, at: int, beam: Beam, table: np.ndarray, likelihood:
         lattice.rest[at] *= share
         unlisted *= share * mass / unlisted.sum()
     return _join(lattice, at, beam, move)
-
-
-@njit(cache=True)
-def _open_row(lattice: Lattice, at: int, beam: Beam, num_edges: int, row: int) -> None:
-    lattice.num_edges[at], lattice.unknown[at], lattice.others[at] = num_edges, row, -1
-    lattice.forward[at] = 0.0
-    lattice.forward[at, :beam.weights.size] = beam.weights
-    lattice.rest[at] = 0.0
 
 
 @njit(cache=True)
@@ -181,36 +146,6 @@ def _agrees(after: np.ndarray, before: np.ndarray, symbol: int) -> bool:
         if after[back] != before[back + 1]:
             return False
     return True
-
-
-@njit(cache=True)
-def read_marginals(lattice: Lattice, end: int, decide: int, posterior: np.ndarray) -> None:
-    """Turn the unlisted weights of the unknown tokens in the first `decide` rows into p(token | y), given `end` rows.
-
-    posterior: float32 [unknown tokens of the item, vocab].
-    """
-    later = np.ones(lattice.forward.shape[1])  # past the last row nothing is known
-    sums = np.empty(posterior.shape[1])
-    for at in range(end - 1, -1, -1):
-        earlier, row, others = np.zeros(later.size), lattice.unknown[at], lattice.others[at]
-        decided = row >= 0 and at < decide
-        sums[:] = 0
-        if others >= 0:
-            earlier += lattice.rest[at] * later[others]
-            if decided:
-                sums += posterior[row] * later[others]
-        for edge in range(lattice.num_edges[at]):
-            source = lattice.sources[at, edge]
-            onward = lattice.factors[at, edge] * later[lattice.targets[at, edge]]
-            earlier[source] += onward
-            if decided:
-                sums[lattice.symbols[at, edge]] += lattice.forward[at, source] * onward
-        most = earlier.max()
-        later = earlier / most if most > 0 else np.ones(later.size)
-        if decided:
-            total = sums.sum()
-            for symbol in range(sums.size):
-                posterior[row, symbol] = max(sums[symbol] / total if total > 0 else 1.0 / sums.size, IMPROBABLE)
 
 
 @njit(cache=True)

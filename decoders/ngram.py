@@ -11,8 +11,10 @@ from pydantic import Field, SerializeAsAny
 from channel_sim.checks import RequestError
 from channel_sim.keys import Key
 from channel_sim.stages import Decoder
-from channel_sim.types import Evidence, Origin, Reconstruction
-from decoders.lattice import NEGLIGIBLE, Window, forward_backward, message_start
+from channel_sim.types import Evidence, Reconstruction
+from decoders.far_side import short_law
+from decoders.lm_beam import filled
+from decoders.ngram_lattice import Law, Paths, Window, forward_backward, message_start
 from sources.models.ngram import NGram
 
 WINDOW_TOKENS = 1024
@@ -31,13 +33,14 @@ class NGramRestorer(Decoder):
     Source: Bahl, Cocke, Jelinek, Raviv, IEEE Trans. Inf. Theory 20 (1974); Franz, Anderson, IEEE J. Sel. Areas Commun. 16 (1998).
     """
 
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int] = 2
     source: ClassVar[str] = ("Bahl, Cocke, Jelinek, Raviv, IEEE Trans. Inf. Theory 20 (1974); Franz, Anderson, "
                              "IEEE J. Sel. Areas Commun. 16 (1998)")
     assumptions: ClassVar[tuple[str, ...]] = ("Decoder ngram takes the bit LLRs of a byte as independent of each other.",)
 
     model: SerializeAsAny[NGram] | None = Field(None, description="the n-gram; default: the shipped one")
-    num_paths: int = Field(128, ge=1, le=4096, description="paths kept at each byte")
+    num_paths: int = Field(128, ge=1, le=4096, description="paths kept at a byte")
+    hole_paths: int = Field(512, ge=1, le=4096, description="paths kept inside a hole of two erased bytes and more")
     lookahead_bytes: int = Field(64, ge=0, le=4096, description="bytes after a window of 1,024 that are heard before it is decided")
 
     def restore(self, evidence: Sequence[Evidence], keys: Sequence[Key]) -> list[Reconstruction]:
@@ -51,23 +54,18 @@ class NGramRestorer(Decoder):
             raise RequestError(f"decoder ngram needs tokens that are bytes (vocab_size 256), got {evidence.vocab_size}; "
                                "use tokenizer bytes, or another decoder")
         posterior = self._posterior(evidence)
-        values, confidence = evidence.values.copy(), np.ones(evidence.num_tokens, np.float32)
-        values[~evidence.known], confidence[~evidence.known] = posterior.argmax(axis=1), posterior.max(axis=1, initial=0)
-        origin = np.where(evidence.known, Origin.RECEIVED, np.where(evidence.erased, Origin.CONCEALED, Origin.INFERRED))
-        return Reconstruction(values, origin.astype(np.uint8), confidence, 256, evidence.grid, posterior)
+        return filled(evidence, posterior.argmax(axis=1), posterior)
 
     def _posterior(self, evidence: Evidence) -> np.ndarray:
         """float32 [unknown tokens, 256], window by window: memory beside it does not grow with the item."""
-        trie, states = (self.model or NGram()).trie(), message_start()
+        model = self.model or NGram()
+        law, states, paths = Law(model.trie(), short_law(model)), message_start(), Paths(self.num_paths, self.hole_paths)
         values = np.where(evidence.known, evidence.values, -1).astype(np.int32)
         rows = [np.zeros((0, 256), np.float32)]
         for begin in range(0, values.size, WINDOW_TOKENS):
-            end = begin + WINDOW_TOKENS
-            heard = values[begin:end + self.lookahead_bytes]
+            heard = values[begin:begin + WINDOW_TOKENS + self.lookahead_bytes]
             log_likelihood = evidence.log_likelihood(begin + np.flatnonzero(heard < 0))
             likelihood = np.exp(log_likelihood - log_likelihood.max(axis=1, keepdims=True, initial=-np.inf))
-            window = Window(heard, likelihood)
-            posterior, states = forward_backward(trie, states, window, self.num_paths, min(WINDOW_TOKENS, heard.size))
-            decided = posterior[:np.count_nonzero(values[begin:end] < 0)]
-            rows.append(np.maximum(decided, NEGLIGIBLE).astype(np.float32))  # not followed, but not impossible
+            decided, states = forward_backward(law, states, Window(heard, likelihood), paths, min(WINDOW_TOKENS, heard.size))
+            rows.append(decided)
         return np.concatenate(rows)
