@@ -17,9 +17,21 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
+from reports.axes import (
+    axis_words,
+    curves_of,
+    highest_shown,
+    is_geometric,
+    is_log,
+    is_number,
+    lowest_shown,
+    markers_of,
+    panels_of,
+    places_of,
+)
 from reports.files import writing
 from reports.statistics import Estimate
-from reports.summary import Summary, describe, point_text, value_text, words
+from reports.summary import Summary, value_text, words
 
 COLUMN_INCHES = 3.5
 # Okabe and Ito's colours, darkened to 3:1 on white, ordered so that neighbours differ in grey; markers differ for all
@@ -38,7 +50,6 @@ _STYLE: dict[Any, Any] = {
     "legend.frameon": False, "legend.handlelength": 2.6, "svg.hashsalt": "channel-sim", "svg.fonttype": "path", "pdf.fonttype": 42,
     "figure.constrained_layout.use": True, "axes.unicode_minus": True, "axes.formatter.useoffset": False,
 }
-_MATHS = {"Es/N0 (dB)": "$E_s/N_0$ (dB)", "Eb/N0 (dB)": "$E_b/N_0$ (dB)"}
 
 
 def draw_metric(summary: Summary, metric: str) -> Figure:
@@ -47,7 +58,7 @@ def draw_metric(summary: Summary, metric: str) -> Figure:
     Bars are 95 % intervals; an arrow marks a limit (no event, or nothing but events); dashed lines are closed forms.
     """
     with style():
-        panels = _panels(summary)
+        panels = panels_of(summary)
         columns, lines = min(2, len(panels)), -(-len(panels) // 2)
         swept = bool(summary.sweep_keys)
         labels = _legend_labels(summary, metric)
@@ -98,33 +109,24 @@ def style() -> Iterator[None]:
         yield
 
 
-def _panels(summary: Summary) -> dict[str, list[int]]:
-    """Panel title -> its sweep points, in order of the first key's values where they are numbers."""
-    panels: dict[str, list[int]] = {}
-    for index, sweep in summary.points.items():
-        rest = point_text({key: sweep.get(key) for key in summary.sweep_keys[1:]})
-        panels.setdefault(rest[:1].upper() + rest[1:], []).append(index)
-    return panels
-
-
 def _draw_panel(axis: Axes, summary: Summary, metric: str, points: list[int]) -> None:
-    places = _places(summary, points)
+    places = places_of(summary, points)
     points = sorted(places, key=places.__getitem__)
     for number, arm in enumerate(summary.arms):
         rows = {row.point.point_index: row for row in summary.of(arm)}
         measured = [(places[index], one) for index in points if index in rows and (one := rows[index].estimate(metric))]
         if measured:
-            _draw_series(axis, measured, number, arm, log=_is_log(metric))
-    for number, (label, curve) in enumerate(_curves(summary, metric).items()):
-        shown = [(places[index], curve[index]) for index in points if index in curve and (curve[index] > 0 or not _is_log(metric))]
+            _draw_series(axis, measured, number, arm, log=is_log(metric))
+    for number, (label, curve) in enumerate(curves_of(summary, metric).items()):
+        shown = [(places[index], curve[index]) for index in points if index in curve and (curve[index] > 0 or not is_log(metric))]
         if shown:
             axis.plot(*zip(*shown, strict=True), zorder=1, **_curve_look(number, label))
-    for marker in _markers(summary):
+    for marker in markers_of(summary):
         axis.axvline(marker["value"], color="#888888", linewidth=0.8, linestyle="-.", label=_plain(marker["label"]), zorder=0)
     _scale_x(axis, summary, points, places)
     _scale_y(axis, metric)
-    if _is_log(metric) and (floor := _floor(summary, metric)):
-        axis.set_ylim(floor, min(axis.get_ylim()[1], 1.3 * _ceiling(summary, metric)))
+    if is_log(metric) and (lowest := lowest_shown(summary, metric)):
+        axis.set_ylim(lowest, min(axis.get_ylim()[1], 1.3 * highest_shown(summary, metric)))
 
 
 def _draw_series(axis: Axes, measured: list[tuple[float, Estimate]], number: int, arm: str, *, log: bool) -> None:
@@ -174,20 +176,20 @@ def _draw_dots(axis: Axes, summary: Summary, metric: str, points: list[int]) -> 
                 _draw_arrow(axis, (one.high if one.method == "upper limit" else one.low, number), (one.mean, number), colour)
             axis.plot([one.low, one.high], [number, number], color=colour, linewidth=0.9)
         axis.plot([one.mean], [number], color=colour, marker=marker, linestyle="none")
-    for number, (label, curve) in enumerate(_curves(summary, metric).items()):
+    for number, (label, curve) in enumerate(curves_of(summary, metric).items()):
         for value in curve.values():
             axis.axvline(value, zorder=1, **_curve_look(number, label))
     axis.set_yticks(range(len(summary.arms)), [_plain(arm) for arm in summary.arms])
     axis.set_ylim(len(summary.arms) - 0.5, -0.5)
-    axis.set_xlabel(_axis_words(metric))
+    axis.set_xlabel(axis_words(metric))
     axis.grid(axis="y")
 
 
 def _label(figure: Figure, axes: np.ndarray, summary: Summary, metric: str) -> None:
     for axis in axes[:, 0]:
-        axis.set_ylabel(_axis_words(metric))
+        axis.set_ylabel(axis_words(metric))
     for axis in [axis for axis in axes.flat if axis.get_visible()][-axes.shape[1]:]:
-        axis.set_xlabel(_axis_words(summary.sweep_keys[0]))
+        axis.set_xlabel(axis_words(summary.sweep_keys[0]))
 
 
 def _add_legend(figure: Figure) -> None:
@@ -204,8 +206,8 @@ def _add_legend(figure: Figure) -> None:
 def _legend_labels(summary: Summary, metric: str) -> list[str]:
     """What the legend will say: arms, closed forms and markers, where an axis is swept."""
     measured = [arm for arm in summary.arms if any(row.estimate(metric) for row in summary.of(arm))]
-    curves = list(_curves(summary, metric))
-    return [*measured, *curves, *(marker["label"] for marker in _markers(summary))] if summary.sweep_keys else curves
+    curves = list(curves_of(summary, metric))
+    return [*measured, *curves, *(marker["label"] for marker in markers_of(summary))] if summary.sweep_keys else curves
 
 
 def _legend_columns(labels: Sequence[str]) -> int:
@@ -215,24 +217,11 @@ def _legend_columns(labels: Sequence[str]) -> int:
     return 2 if sum(widths) <= _LEGEND_CHARACTERS else 1
 
 
-def _places(summary: Summary, points: list[int]) -> dict[int, float]:
-    """Sweep point -> its place on the x axis: the value itself, or the order of writing where values are not numbers."""
-    values: dict[int, Any] = {index: summary.points[index].get(summary.sweep_keys[0]) for index in points}
-    if all(_is_number(value) for value in values.values()):
-        return {index: float(value) for index, value in values.items()}
-    order = list(dict.fromkeys(value_text(value) for value in values.values()))
-    return {index: float(order.index(value_text(value))) for index, value in values.items()}
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 def _scale_x(axis: Axes, summary: Summary, points: list[int], places: dict[int, float]) -> None:
     values = [summary.points[index].get(summary.sweep_keys[0]) for index in points]
-    at, numbers = sorted(set(places.values())), all(map(_is_number, values))
+    at, numbers = sorted(set(places.values())), all(map(is_number, values))
     few = len(at) <= 7
-    if numbers and "dB" not in words(summary.sweep_keys[0]) and _is_geometric(at):
+    if numbers and "dB" not in words(summary.sweep_keys[0]) and is_geometric(at):
         axis.set_xscale("log")
         axis.xaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
         axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -242,16 +231,8 @@ def _scale_x(axis: Axes, summary: Summary, points: list[int], places: dict[int, 
     axis.grid(axis="y")
 
 
-def _is_geometric(at: list[float]) -> bool:
-    """Spaced more evenly by ratio than by difference, over a decade or more."""
-    if at[0] <= 0 or at[-1] < 10 * at[0]:
-        return False
-    even, ratio = np.diff(at), np.diff(np.log(at))
-    return bool(ratio.max() / ratio.min() < even.max() / even.min() or len(at) == 2)
-
-
 def _scale_y(axis: Axes, metric: str) -> None:
-    if not _is_log(metric):
+    if not is_log(metric):
         axis.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
         return
     axis.set_yscale("log")
@@ -262,44 +243,3 @@ def _scale_y(axis: Axes, metric: str) -> None:
         axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.yaxis.set_minor_locator(LogLocator(10, subs=tuple(range(2, 10))))
     axis.yaxis.set_minor_formatter(NullFormatter())
-
-
-def _floor(summary: Summary, metric: str) -> float:
-    """Where a log axis begins: below every mean and limit, so that an interval down to 0 does not stretch it."""
-    found = [one for row in summary.rows if (one := row.estimate(metric))]
-    heights = [one.mean or one.high or 0 for one in found]
-    heights += [value for curve in _curves(summary, metric).values() for value in curve.values()]
-    return 0.3 * min((height for height in heights if height > 0), default=0)
-
-
-def _ceiling(summary: Summary, metric: str) -> float:
-    """The most that is drawn, and at least 1: a share ends there, but errors can be more than there are words."""
-    found = [one for row in summary.rows if (one := row.estimate(metric))]
-    return max([1.0, *(one.mean for one in found), *(one.high for one in found if one.high is not None)])
-
-
-def _is_log(metric: str) -> bool:
-    """Rates of errors and losses span decades; a rate of what went well does not."""
-    return metric.endswith("_rate") and describe(metric).better != "higher"
-
-
-def _curves(summary: Summary, metric: str) -> dict[str, dict[int, float]]:
-    """Label -> sweep point -> value."""
-    found: dict[str, dict[int, float]] = {}
-    for curve in summary.curves:
-        if curve.metric == metric:
-            found.setdefault(curve.label, {})[curve.point_index] = curve.value
-    return found
-
-
-def _markers(summary: Summary) -> list[dict[str, Any]]:
-    """Places on the first axis that theory names: {key, value, label}."""
-    return [marker for marker in summary.meta.get("markers", []) if marker["key"] == summary.sweep_keys[0]]
-
-
-def _axis_words(name: str) -> str:
-    """Words for an axis: 'Token error rate'; the unit where the words do not hold it."""
-    text, unit = words(name), describe(name).unit
-    if unit not in ("1", "") and "(" not in text and "per" not in text:
-        text = f"{text} ({unit})"
-    return _MATHS.get(text, text[:1].upper() + text[1:])

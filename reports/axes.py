@@ -1,0 +1,82 @@
+"""What goes on the axes of a figure, however it is drawn: panels, places, scales, closed forms and words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from reports.summary import Summary, describe, point_text, value_text, words
+
+_MATHS = {"Es/N0 (dB)": "$E_s/N_0$ (dB)", "Eb/N0 (dB)": "$E_b/N_0$ (dB)"}
+
+
+def panels_of(summary: Summary) -> dict[str, list[int]]:
+    """Panel title -> its sweep points, in order of the first key's values where they are numbers."""
+    panels: dict[str, list[int]] = {}
+    for index, sweep in summary.points.items():
+        rest = point_text({key: sweep.get(key) for key in summary.sweep_keys[1:]})
+        panels.setdefault(rest[:1].upper() + rest[1:], []).append(index)
+    return panels
+
+
+def places_of(summary: Summary, points: list[int]) -> dict[int, float]:
+    """Sweep point -> its place on the x axis: the value itself, or the order of writing where values are not numbers."""
+    values: dict[int, Any] = {index: summary.points[index].get(summary.sweep_keys[0]) for index in points}
+    if all(is_number(value) for value in values.values()):
+        return {index: float(value) for index, value in values.items()}
+    order = list(dict.fromkeys(value_text(value) for value in values.values()))
+    return {index: float(order.index(value_text(value))) for index, value in values.items()}
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def is_geometric(at: list[float]) -> bool:
+    """Spaced more evenly by ratio than by difference, over a decade or more."""
+    if at[0] <= 0 or at[-1] < 10 * at[0]:
+        return False
+    even, ratio = np.diff(at), np.diff(np.log(at))
+    return bool(ratio.max() / ratio.min() < even.max() / even.min() or len(at) == 2)
+
+
+def is_log(metric: str) -> bool:
+    """Rates of errors and losses span decades; a rate of what went well does not."""
+    return metric.endswith("_rate") and describe(metric).better != "higher"
+
+
+def lowest_shown(summary: Summary, metric: str) -> float:
+    """Where a log axis begins: below every mean and limit, so that an interval down to 0 does not stretch it."""
+    found = [one for row in summary.rows if (one := row.estimate(metric))]
+    heights = [one.mean or one.high or 0 for one in found]
+    heights += [value for curve in curves_of(summary, metric).values() for value in curve.values()]
+    return 0.3 * min((height for height in heights if height > 0), default=0)
+
+
+def highest_shown(summary: Summary, metric: str) -> float:
+    """The most that is drawn, and at least 1: a share ends there, but errors can be more than there are words."""
+    found = [one for row in summary.rows if (one := row.estimate(metric))]
+    return max([1.0, *(one.mean for one in found), *(one.high for one in found if one.high is not None)])
+
+
+def curves_of(summary: Summary, metric: str) -> dict[str, dict[int, float]]:
+    """Label -> sweep point -> value."""
+    found: dict[str, dict[int, float]] = {}
+    for curve in summary.curves:
+        if curve.metric == metric:
+            found.setdefault(curve.label, {})[curve.point_index] = curve.value
+    return found
+
+
+def markers_of(summary: Summary) -> list[dict[str, Any]]:
+    """Places on the first axis that theory names: {key, value, label}."""
+    return [marker for marker in summary.meta.get("markers", []) if marker["key"] == summary.sweep_keys[0]]
+
+
+def axis_words(name: str) -> str:
+    """Words for an axis: 'Token error rate'; the unit where the words do not hold it."""
+    text, unit = words(name), describe(name).unit
+    if unit not in ("1", "") and "(" not in text and "per" not in text:
+        text = f"{text} ({unit})"
+    return _MATHS.get(text, text[:1].upper() + text[1:])
