@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
+from typing_extensions import Self
 
 from channel_sim.crc import crc
 from channel_sim.keys import Key
@@ -51,6 +52,11 @@ class BinaryChannel(Channel):
         payload[np.arange(packets.bits.shape[1]) < packets.num_bits[:, None]] = hit[part == _PAYLOAD]
         return _Hits(payload, hit[part == _CHECK].reshape(packets.num_packets, self.crc_bits))
 
+    def _checks(self, packets: Packets) -> np.ndarray:
+        """uint8 [num_packets, bits of the CRC], as sent; the header is taken as intact, and left out."""
+        sent = [crc(bits[:size], self.crc) for bits, size in zip(packets.bits, packets.num_bits, strict=True)]
+        return np.array(sent, np.uint8).reshape(packets.num_packets, self.crc_bits)
+
     def _parts(self, packets: Packets) -> np.ndarray:
         """uint8 [bits on the air]: what each bit belongs to, header, payload or CRC."""
         lengths = np.empty((packets.num_packets, 3), np.int64)
@@ -59,11 +65,24 @@ class BinaryChannel(Channel):
 
 
 class BinarySymmetric(BinaryChannel):
-    """Every bit flips with `flip_probability`. The CRC is linear, so it is checked on the flips alone."""
+    """Every bit flips with `flip_probability`. The CRC is linear, so it is checked on the flips alone.
+
+    Without a CRC nothing flags a flipped bit. With `soft` the receiver states how far it trusts any: by ±ln((1-q)/q), q the
+    channel's own flip probability, or the one that it believes in, `stated_flip_probability`.
+    """
 
     flip_probability: float = Field(0.01, gt=0, le=0.5, description="probability that a bit flips")
     soft: bool = Field(False, description="LLRs ±ln((1-q)/q), the channel's own reliability, rather than hard decisions taken "
                                           "as certain")
+    stated_flip_probability: float | None = Field(
+        None, gt=0, le=0.5, description="q that the receiver believes in, with soft = true; default: flip_probability")
+
+    @model_validator(mode="after")
+    def _is_stated_where_it_counts(self) -> Self:
+        if self.stated_flip_probability is not None and not self.soft:
+            raise ValueError("stated_flip_probability needs soft = true, got soft = false, which takes every bit as certain; "
+                             "set soft, or leave it out")
+        return self
 
     @property
     def hit_probability(self) -> float:
@@ -76,10 +95,13 @@ class BinarySymmetric(BinaryChannel):
     def detect(self, observation: Observation, a_priori: np.ndarray | None = None) -> Detection:
         """Bits are sent one by one, so a prior changes nothing that the channel says of them."""
         hits: _Hits = observation.state
-        reliability = float(np.log((1 - self.flip_probability) / self.flip_probability)) if self.soft else CERTAIN_LLR
+        stated = self.stated_flip_probability or self.flip_probability
+        reliability = float(np.log((1 - stated) / stated)) if self.soft else CERTAIN_LLR
         received = observation.packets.bits ^ hits.payload
-        llr = min(reliability, CERTAIN_LLR) * (2 * received.astype(np.float32) - 1)
-        return Detection(llr=llr, crc_ok=self._crc_ok(observation.packets, hits))
+        level = min(reliability, CERTAIN_LLR)
+        llr = level * (2 * received.astype(np.float32) - 1)
+        check = level * (2 * (self._checks(observation.packets) ^ hits.check).astype(np.float32) - 1)
+        return Detection(llr=llr, crc_ok=self._crc_ok(observation.packets, hits), check_llr=check)
 
     def _crc_ok(self, packets: Packets, hits: _Hits) -> np.ndarray:
         patterns = zip(hits.payload, packets.num_bits, hits.check, strict=True)
@@ -104,4 +126,6 @@ class BinaryErasure(BinaryChannel):
         sign = 2 * observation.packets.bits.astype(np.float32) - 1
         incomplete = np.logical_or(hits.payload.any(axis=1), hits.check.any(axis=1))
         checkable = ~incomplete if self.crc != "none" else np.ones_like(incomplete)
-        return Detection(llr=np.where(hits.payload, np.float32(0), CERTAIN_LLR * sign), crc_ok=checkable)
+        check = CERTAIN_LLR * (2 * self._checks(observation.packets).astype(np.float32) - 1)
+        return Detection(llr=np.where(hits.payload, np.float32(0), CERTAIN_LLR * sign), crc_ok=checkable,
+                         check_llr=np.where(hits.check, np.float32(0), check))

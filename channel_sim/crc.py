@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -26,6 +27,24 @@ def crc(bits: np.ndarray, name: CrcName) -> np.ndarray:
         return np.zeros(0, np.uint8)
     remainder = crc_remainder(np.ascontiguousarray(bits, dtype=np.uint8), _GENERATORS[name], length)
     return ((remainder >> np.arange(length)[::-1]) & 1).astype(np.uint8)
+
+
+@lru_cache(maxsize=256)
+def crc_of_flips(num_bits: int, name: CrcName) -> np.ndarray:
+    """int64 [num_bits + CRC_BITS[name]]: the CRC, as a number, of one wrong bit at each place of `num_bits` bits and their check.
+
+    The code is linear: wrong bits together have the exclusive or of theirs, and that must be the CRC of what was received.
+    """
+    length = CRC_BITS[name]
+    remainders = np.zeros(num_bits + length, np.int64)
+    remainder = 1
+    for place in range(num_bits + length - 1, -1, -1) if length else ():
+        remainders[place] = remainder
+        remainder <<= 1
+        if remainder >> length:
+            remainder ^= 1 << length | _GENERATORS[name]
+    remainders.setflags(write=False)
+    return remainders
 
 
 @njit(cache=True)

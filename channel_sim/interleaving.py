@@ -62,7 +62,7 @@ def picked(packets: Packets, received: Reception, places: np.ndarray) -> Recepti
     width = int(packets.num_bits[~lost].max(initial=0))
     return Reception(llr=np.where(lost[:, None], 0, received.llr[places, :width]).astype(np.float32), lost=lost,
                      crc_ok=received.crc_ok[places] & ~lost, header=np.where(lost[:, None], -1, packets.header).astype(np.int32),
-                     crc_checked=received.crc_checked)
+                     crc_checked=received.crc_checked, checks=received.checks and received.checks.rows(places, lost))
 
 
 def joined(receptions: Sequence[Reception]) -> Reception:

@@ -248,9 +248,12 @@ class CodedLink(Channel):
             checked = crc_ok & (self.crc != "none")  # unchecked bits stay evidence, which must not hold the prior
             posterior = np.where(np.repeat(checked, self._rows(packets))[:, None], posterior, posterior - prior)
         payload, stream = np.zeros(packets.bits.shape, np.float32), posterior.ravel()
+        check = np.zeros((packets.num_packets, self.crc_bits), np.float32)
         for packet, (_, first, end) in enumerate(self._spans(packets)):
             payload[packet, :end - first] = stream[first:end]
-        detection = Detection(np.clip(payload, -MAX_LLR, MAX_LLR), crc_ok, snr_db=state.snr_db)
+            check[packet] = stream[end:end + self.crc_bits]
+        detection = Detection(np.clip(payload, -MAX_LLR, MAX_LLR), crc_ok, snr_db=state.snr_db,
+                              check_llr=np.clip(check, -MAX_LLR, MAX_LLR))
         if self.code == "uncoded":
             return detection
         wrong = ((posterior > 0) != self._information_rows(packets)).any(axis=1)

@@ -28,6 +28,7 @@ from channel_sim.types import (
     Item,
     Packets,
     Preamble,
+    ReceivedChecks,
     Reception,
     Reconstruction,
     Tokens,
@@ -141,7 +142,8 @@ class Observation:
 class Detection:
     """Every packet as the detector saw it, before lost ones are blanked: for measuring only, never handed to a decoder.
 
-    llr float32 [num_packets, max_bits] of the payload; crc_ok bool; num_blocks and block_errors count code blocks (None: no code);
+    llr float32 [num_packets, max_bits] of the payload; crc_ok bool; check_llr float32 [num_packets, bits of the CRC] of the CRC
+    itself (None: the channel keeps it); num_blocks and block_errors count code blocks (None: no code);
     snr_db float64 [num_fades], Es|h|^2/N0 of each independent fade that the item met (None: not a radio link);
     packet_block_errors int64 [num_packets], block_errors packet by packet, of channels that a prior helps.
     """
@@ -152,11 +154,14 @@ class Detection:
     block_errors: int | None = None
     snr_db: np.ndarray | None = None
     packet_block_errors: np.ndarray | None = None
+    check_llr: np.ndarray | None = None
 
     def with_packets_of(self, other: Detection, chosen: np.ndarray) -> Detection:
         """The packets that bool [num_packets] `chosen` marks as `other` has them, the rest as they are."""
         llr, crc_ok = np.where(chosen[:, None], other.llr, self.llr), np.where(chosen, other.crc_ok, self.crc_ok)
         mixed = replace(self, llr=llr, crc_ok=crc_ok)
+        if self.check_llr is not None and other.check_llr is not None:
+            mixed = replace(mixed, check_llr=np.where(chosen[:, None], other.check_llr, self.check_llr))
         if self.packet_block_errors is None or other.packet_block_errors is None:
             return mixed
         errors = np.where(chosen, other.packet_block_errors, self.packet_block_errors)
@@ -218,12 +223,17 @@ class Channel(Component, ABC):
         if np.any(arrived_bits < width):
             llr[np.arange(width) >= packets.num_bits[:, None]] = -CERTAIN_LLR
         llr[lost] = 0
+        checks = None
+        if detection.check_llr is not None:
+            check_llr = np.where(lost[:, None], 0, np.clip(detection.check_llr, -CERTAIN_LLR, CERTAIN_LLR))
+            checks = ReceivedChecks(check_llr.astype(np.float32), np.where(lost, 0, packets.num_bits), self.crc)
         return Reception(
             llr=llr,
             lost=lost,
             crc_ok=detection.crc_ok & ~lost,
             header=np.where(lost[:, None], -1, packets.header).astype(np.int32),
             crc_checked=self.crc != "none",
+            checks=checks,
         )
 
     @property

@@ -13,6 +13,7 @@ from math import prod
 import numpy as np
 
 from channel_sim.checks import array, require
+from channel_sim.crc import CRC_BITS, CrcName
 
 Content = bytes | np.ndarray
 CERTAIN_LLR = 50.0
@@ -96,7 +97,7 @@ class Packets:
     bounds:    int32 [num_packets + 1]; packet k carries the tokens order[bounds[k]:bounds[k + 1]]
     header:    int32 [num_packets, 3]: sequence number, first token, token count
     header_bits: bits of one header on the air (may be 0: the slot then tells the sequence number)
-    context:   for each packet the packets that must be usable before it is, as (first, last) int32 [num_packets, 2], half-open
+    context:   for each packet the packets that must be usable before it is: range(first, last, step), int32 [num_packets, 3]
     ideal_bits: -log2 P of the tokens under the integer tables that code them; None where no model codes
     importance: float32 [num_packets] or None
     """
@@ -126,8 +127,9 @@ class Packets:
         require(np.array_equal(header[:, 2], np.diff(bounds)), "the header's token count must be the packet's")
         require(self.header_bits >= 0, f"header_bits must be >= 0, got {self.header_bits}")
         if self.context is not None:
-            first, last = array(self, "context", np.int32, shape=(len(bits), 2)).T
-            require(bool(np.all((0 <= first) & (first <= last) & (last <= len(bits)))), "context must be (first, last) of packets")
+            first, last, step = array(self, "context", np.int32, shape=(len(bits), 3)).T
+            require(bool(np.all((0 <= first) & (first <= last) & (last <= len(bits)) & (step >= 1))),
+                    "context must be (first, last, step) of packets")
         if self.importance is not None:
             array(self, "importance", np.float32, shape=(len(bits),))
 
@@ -141,6 +143,31 @@ class Packets:
 
 
 @dataclass(frozen=True, eq=False)
+class ReceivedChecks:
+    """What a receiver needs to check packets again once it has changed bits of them.
+
+    llr:      float32 [num_packets, bits of the CRC] = ln P(1)/P(0) of the CRCs as they arrived; 0 in a lost row
+    num_bits: int32 [num_packets], payload bits of what arrived; 0 in a lost row
+    crc:      their law; the header, taken as received, does not enter: sent as zeros, it changes no CRC
+    """
+
+    llr: np.ndarray
+    num_bits: np.ndarray
+    crc: CrcName
+
+    def __post_init__(self) -> None:
+        num_bits = array(self, "num_bits", np.int32, ndim=1)
+        llr = array(self, "llr", np.float32, shape=(num_bits.size, CRC_BITS[self.crc]))
+        require(not np.any(num_bits < 0), "num_bits must be >= 0")
+        require(bool(np.all(np.abs(llr) <= CERTAIN_LLR)), f"LLRs must be finite and |LLR| <= {CERTAIN_LLR:g}")
+
+    def rows(self, places: np.ndarray, lost: np.ndarray) -> ReceivedChecks:
+        """Those at `places` int [n], less what is `lost` bool [n]."""
+        return ReceivedChecks(np.where(lost[:, None], 0, self.llr[places]).astype(np.float32),
+                              np.where(lost, 0, self.num_bits[places]), self.crc)
+
+
+@dataclass(frozen=True, eq=False)
 class Reception:
     """What the receiver has of one item: one row per sent slot, and nothing that leads to the truth.
 
@@ -151,6 +178,7 @@ class Reception:
     crc_ok:    bool [num_packets]; arrived and not known to have failed
     header:    int32 [num_packets, 3] of what arrived: sequence number, first token, token count
     crc_checked: packets carried a CRC, so `crc_ok` means checked
+    checks:    the CRCs themselves; None where whoever hands over the packets keeps them
     """
 
     llr: np.ndarray
@@ -158,6 +186,7 @@ class Reception:
     crc_ok: np.ndarray
     header: np.ndarray
     crc_checked: bool = False
+    checks: ReceivedChecks | None = None
 
     def __post_init__(self) -> None:
         llr = array(self, "llr", np.float32, ndim=2)
@@ -169,6 +198,10 @@ class Reception:
         require(not np.any(llr[lost]), "the LLRs of a lost packet must be 0")
         require(not np.any(crc_ok & lost), "a lost packet has no CRC that is right")
         require(bool(np.all(header[lost] == -1)), "a lost packet has no header")
+        if self.checks is not None:
+            require(len(self.checks.llr) == len(llr), "checks must be those of the packets")
+            require(not np.any(self.checks.llr[lost]) and not np.any(self.checks.num_bits[lost]), "a lost packet has no check")
+            require(int(self.checks.num_bits.max(initial=0)) <= llr.shape[1], "num_bits must fit the rows of LLRs")
 
     @property
     def num_packets(self) -> int:

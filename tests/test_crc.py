@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from channel_sim.crc import CRC_BITS, crc
+from channel_sim.crc import CRC_BITS, crc, crc_of_flips
 from channel_sim.keys import Key
 from tests.laws import assert_rate
 
@@ -124,3 +124,18 @@ def test_rows_of_a_larger_array_and_booleans_are_read_right():
     rows = random_bits(400, "rows").reshape(20, 20)
     for column in (rows[:, 3], rows[:, 3].astype(bool), rows[::2, 5]):
         assert as_number(crc(column, "crc16")) == remainder(column.astype(np.uint8), EXPONENTS["crc16"])
+
+
+@pytest.mark.parametrize("name", [name for name in CRC_BITS if name != "none"])
+def test_flips_have_the_crc_of_what_they_change(name: str):
+    """Catches a place off by one and a wrong feedback: every single and some double flips, by the CRC of the changed bits."""
+    bits = Key(4).child("flips").integers(2, 40).astype(np.uint8)
+    word = np.concatenate([bits, crc(bits, name)])
+    remainders = crc_of_flips(40, name)
+    weights = 1 << np.arange(CRC_BITS[name])[::-1]
+    for flips in [[place] for place in range(word.size)] + [[0, 39], [3, 40], [0, word.size - 1]]:
+        changed = word.copy()
+        changed[flips] ^= 1
+        syndrome = crc(changed[:40], name) ^ changed[40:]
+        assert np.bitwise_xor.reduce(remainders[flips]) == syndrome.astype(np.int64) @ weights
+    assert crc_of_flips(7, "none").tolist() == [0] * 7
