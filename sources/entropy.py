@@ -9,7 +9,7 @@ Conference (1979); R. Bamler, "Understanding entropy coding with asymmetric nume
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,7 +17,7 @@ import constriction
 import numpy as np
 
 from sources.models.fixed_point import one_blas_thread
-from sources.models.model import CausalModel, FiniteContextModel
+from sources.models.model import CausalModel, FiniteContextModel, State
 
 PRECISION_BITS = 24
 _BLOCK_ENTRIES, _SHORTEST_BLOCK = 1 << 16, 16
@@ -60,10 +60,14 @@ def unseal(bits: np.ndarray, tail: int = 0) -> Any:
 
 
 class Run:
-    """A model run over `values` from a fresh start: their tables, block by block, so that a long message needs little memory."""
+    """A model run over `values`, from a fresh start or a `state` of one lane: their tables.
 
-    def __init__(self, model: CausalModel, values: np.ndarray) -> None:
-        self._model, self._ahead, self._state = model, np.ascontiguousarray(values, np.int32), model.start(1)
+    They come block by block, so that a long message needs little memory.
+    """
+
+    def __init__(self, model: CausalModel, values: np.ndarray, state: State | None = None) -> None:
+        self._model, self._ahead = model, np.ascontiguousarray(values, np.int32)
+        self._state = model.start(1) if state is None else state
         self._longest = max(_SHORTEST_BLOCK, _BLOCK_ENTRIES // model.vocab_size)
         self._block = _SHORTEST_BLOCK
         self.values = self._ahead[:0]
@@ -89,6 +93,23 @@ class Run:
         self.values, self.weights = self.values[num_tokens:], self.weights[num_tokens:]
         self.ideal_bits = self.ideal_bits[num_tokens:]
         return ideal_bits
+
+
+def after(model: CausalModel, tokens: np.ndarray, state: State | None = None) -> State:
+    """The state of one lane after int32 [n] tokens, from a fresh start or another state."""
+    state = model.start(1) if state is None else state
+    for place in range(tokens.size):
+        state = model.advance(state, tokens[place:place + 1])
+    return state
+
+
+def ideal_bits(run: Run) -> np.ndarray:
+    """float64: -log2 p of each token of the run."""
+    pieces = [np.zeros(0)]
+    while at_hand := run.look():
+        pieces.append(run.ideal_bits)
+        run.take(at_hand)
+    return np.concatenate(pieces)
 
 
 def encode_run(run: Run, most_bits: int | None) -> tuple[np.ndarray, int, float]:
@@ -134,25 +155,29 @@ def _encode_together(model: CausalModel, messages: Sequence[np.ndarray]) -> list
     return [seal(encoder) for encoder in encoders]
 
 
-def settled_counts(run: Run, stream: np.ndarray, ends: Sequence[int]) -> list[int]:
-    """How many tokens of the run are settled by the first `end` bits of the stream, for each of the rising `ends`.
+def settled_bits(run: Run, stream: np.ndarray) -> np.ndarray:
+    """int64, of each token of the run: how many bits of its `stream` settle it and all before it.
 
-    A token is settled if it is decoded alike whatever comes after those bits, that is with only zeros and with only ones.
+    A token is settled if it is decoded alike whatever comes after those bits. What the stream does not settle at all has one bit
+    more than there are.
     """
-    encoder, settled, counts = _queue.RangeEncoder(), 0, []
-    for end in ends:
-        num_words, state = encoder.pos()
-        known = np.zeros(end - 32 * num_words, np.uint8)
-        known[:max(0, stream.size - 32 * num_words)] = stream[32 * num_words:end]
-        decoders = [unseal(known, tail) for tail in (0, 1)]
-        for decoder in decoders:
-            decoder.seek(0, state)
-        while run.look() and _agreed(decoders, run.weights[:1]) is not None:
-            encoder.encode(run.values[:1], _TABLE, run.weights[:1])
-            run.take(1)
-            settled += 1
-        counts.append(settled)
-    return counts
+    octets = np.packbits(np.concatenate([stream, np.zeros(128, np.uint8)])).tobytes()
+    encoder, settled = _queue.RangeEncoder(), list[int]()
+    while run.look():
+        encoder.encode(run.values[:1], _TABLE, run.weights[:1])
+        run.take(1)
+        num_words, (low, width) = encoder.pos()
+        window = int.from_bytes(octets[4 * num_words:4 * num_words + 8].ljust(8, b"\0"), "big")
+        inside = (window - low) % (1 << 64)  # the state keeps the last 64 bits of an interval
+        needed = stream.size + 1 if inside >= width else 32 * num_words + 64 - _free_bits(window, inside, width - 1 - inside)
+        settled.append(min(needed, stream.size + 1))
+    return np.array(settled, np.int64)
+
+
+def _free_bits(window: int, below: int, above: int) -> int:
+    """How many of the last bits of `window` may change, all of them, without it moving by more than `below` or `above`."""
+    return min(bisect_right(range(65), room, key=lambda count: bits & ((1 << count) - 1)) - 1
+               for bits, room in ((window, below), (~window, above)))
 
 
 def _agreed(decoders: Sequence[Any], weights: np.ndarray) -> np.ndarray | None:
@@ -190,11 +215,16 @@ class Lane:
     """
 
     def __init__(self, stream: np.ndarray, positions: range, *, complete: bool) -> None:
-        self._stream, self._complete, self.positions = stream, complete, positions
+        self.stream, self._complete, self.positions = stream, complete, positions
         self._decoders = [unseal(stream, tail) for tail in ((0,) if complete else (0, 1))]
         self._again = _queue.RangeEncoder()
         self.tokens: list[int] = []
         self.done = not positions
+
+    @property
+    def num_tokens(self) -> int:
+        """To be decoded at most."""
+        return len(self.positions)
 
     def step(self, weights: np.ndarray) -> int:
         """Decode one token under `weights` float64 [1, vocab_size]; 0 once the lane is done."""
@@ -208,13 +238,13 @@ class Lane:
         if self._complete:
             self._again.encode(token, _TABLE, weights)
         if len(self.tokens) == len(self.positions):
-            self._finish(sound=not self._complete or np.array_equal(seal(self._again), np.trim_zeros(self._stream, "b")))
+            self._finish(sound=not self._complete or np.array_equal(seal(self._again), np.trim_zeros(self.stream, "b")))
         return int(token[0])
 
     @property
     def content(self) -> bytes:
         """All that the tokens depend on beside the model: the bits received since the run began, and how many tokens to expect."""
-        stream = np.trim_zeros(self._stream, "b") if self._complete else self._stream
+        stream = np.trim_zeros(self.stream, "b") if self._complete else self.stream
         return np.array([self._complete, len(self.positions), stream.size], "<i8").tobytes() + np.packbits(stream).tobytes()
 
     def recall(self, tokens: list[int]) -> None:
@@ -227,16 +257,69 @@ class Lane:
             self.tokens.clear()
 
 
-def decode_lanes(model: CausalModel, lanes: Sequence[Lane]) -> None:
-    """Run the lanes to their ends, in parallel."""
-    # lanes of like length together: a lane that is done still costs a row of every table
-    waiting = sorted(lanes, key=lambda lane: len(lane.positions))
+class Track:
+    """Lanes that one run of the model goes through, one after another; each needs all tokens of those before it.
+
+    It ends with the first lane that ends short of its positions.
+    """
+
+    def __init__(self, lanes: Sequence[Lane]) -> None:
+        self.lanes = lanes
+        self._ahead = list(lanes)
+        self._pass()
+
+    @property
+    def num_tokens(self) -> int:
+        """To be decoded at most."""
+        return sum(lane.num_tokens for lane in self.lanes)
+
+    @property
+    def done(self) -> bool:
+        return not self._ahead
+
+    def step(self, weights: np.ndarray) -> int:
+        """Decode one token under `weights` float64 [1, vocab_size]; 0 once the track is done."""
+        if self.done:
+            return 0
+        token = self._ahead[0].step(weights)
+        self._pass()
+        return token
+
+    @property
+    def content(self) -> bytes:
+        """All that the tokens depend on beside the model."""
+        return b"".join(lane.content for lane in self.lanes)
+
+    @property
+    def outcome(self) -> np.ndarray:
+        """int32: how many tokens each lane ended with, and all of them."""
+        counts = [len(lane.tokens) for lane in self.lanes]
+        return np.array([*counts, *(token for lane in self.lanes for token in lane.tokens)], np.int32)
+
+    def recall(self, outcome: np.ndarray) -> None:
+        """End with the outcome of a track of the same content, under the same model."""
+        counts, tokens = outcome[:len(self.lanes)], outcome[len(self.lanes):]
+        for lane, end, count in zip(self.lanes, np.cumsum(counts), counts, strict=True):
+            lane.recall(tokens[end - count:end].tolist())
+        self._ahead.clear()
+
+    def _pass(self) -> None:
+        while self._ahead and self._ahead[0].done:
+            lane = self._ahead.pop(0)
+            if len(lane.tokens) < lane.num_tokens:
+                self._ahead.clear()
+
+
+def decode_lanes(model: CausalModel, lanes: Sequence[Lane | Track]) -> None:
+    """Run the lanes, or tracks of them, to their ends, in parallel."""
+    # those of like length together: one that is done still costs a row of every table
+    waiting = sorted(lanes, key=lambda lane: lane.num_tokens)
     with one_blas_thread():
         for first in range(0, len(waiting), _LANES):
             _decode_together(model, waiting[first:first + _LANES])
 
 
-def _decode_together(model: CausalModel, lanes: Sequence[Lane]) -> None:
+def _decode_together(model: CausalModel, lanes: Sequence[Lane | Track]) -> None:
     state = model.start(len(lanes))
     while True:
         weights = coding_weights(model.frequencies(state), model.frequency_bits)

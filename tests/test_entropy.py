@@ -229,10 +229,10 @@ def test_a_loss_takes_what_needs_the_lost_packet(context: str, first_needed: lis
     tokens = random_tokens(50, 256)
     packets, preamble = sent(coder, tokens)
     assert packets.context is not None
-    assert packets.context.tolist() == [[first, packet] for packet, first in enumerate(first_needed)]
+    assert packets.context.tolist() == [[first, packet, 1] for packet, first in enumerate(first_needed)]
     for lost in [(0,), (1,), (2,), (4,), (1, 3), (0, 1, 2, 3, 4)]:
         evidence = got(coder, received(packets, lost), preamble)
-        for packet, (first, last) in enumerate(packets.context):
+        for packet, (first, last, _) in enumerate(packets.context):
             usable = not set(lost) & {*range(first, last), packet}
             assert np.all(evidence.known[packets.positions(packet)] == usable)
         assert np.array_equal(evidence.values[evidence.known], tokens.values[evidence.known])
