@@ -17,7 +17,7 @@ from decoders.beam_lattice import branch, draw_path, follow, message_start
 from decoders.first_order import Outlook, probabilities
 from decoders.lattice import Lattice, empty_lattice, read_marginals
 from sources.models.fixed_point import one_blas_thread
-from sources.models.model import CausalModel, FiniteContextModel
+from sources.models.model import CausalModel, FiniteContextModel, MaskedModel
 
 ITEMS_IN_STEP = 64
 WINDOW_TOKENS, OVERLAP_TOKENS = 192, 64
@@ -61,7 +61,7 @@ def find(search: Search, evidence: Sequence[Evidence], uniforms: Sequence[np.nda
     return found
 
 
-def check_vocabulary(model: CausalModel, evidence: Sequence[Evidence]) -> None:
+def check_vocabulary(model: CausalModel | MaskedModel, evidence: Sequence[Evidence]) -> None:
     for one in evidence:
         if one.vocab_size != model.vocab_size:
             raise RequestError(f"decoder.model must know the tokens that were sent, vocab_size {one.vocab_size}, got one of "

@@ -21,6 +21,7 @@ from decoders import (
     fitted_markov,
     lm_beam,
     lm_greedy,
+    masked_lm,
     most_frequent,
     ngram,
     none,
@@ -28,7 +29,7 @@ from decoders import (
     repeat_last,
 )
 from sources import bpe, coder, fixed_length, surprisal_uep, synthetic, text, tokenizers
-from sources.models import keras_hub, markov, mixture, neural
+from sources.models import keras_hub, markov, masked, mixture, neural
 from sources.models import ngram as ngram_model
 from sources.models import placebos, uniform, weights_file
 
@@ -58,6 +59,9 @@ CATALOGUE: Mapping[str, Mapping[str, type[Component]]] = MappingProxyType({
         "shuffled_context": placebos.ShuffledContext,
         "ngram-dna": placebos.NGramDna,
         "keras_hub": keras_hub.KerasHub,
+    },
+    "masked_models": {
+        "masked": masked.Masked,
     },
     "coders": {
         "fixed_length": fixed_length.FixedLength,
@@ -94,13 +98,16 @@ CATALOGUE: Mapping[str, Mapping[str, type[Component]]] = MappingProxyType({
         "bidirectional": bidirectional.Bidirectional,
         "lm_beam": lm_beam.LmBeam,
         "posterior_sample": posterior_sample.PosteriorSample,
+        "masked_lm": masked_lm.MaskedLm,
     },
     "receivers": {
         "receiver": Receiver,
     },
 })
+MODEL_KEYS = ("model", "judge")
+"""Keys of components that name a model."""
 _NAMES = {cls: name for classes in CATALOGUE.values() for name, cls in classes.items()}
-_FORMATS = {ngram_model.FORMAT: "ngram", neural.FORMAT: "recurrent"}
+_FORMATS = {ngram_model.FORMAT: "ngram", neural.FORMAT: "recurrent", masked.FORMAT: "masked"}
 
 
 def name_of(component: Component) -> str:
@@ -125,12 +132,18 @@ def build(kind: str, table: Mapping[str, Any], where: str) -> Component:
     for key in fields:
         if key not in cls.model_fields:
             raise RequestError(f"{where}.{key}: {table['name']} has no such key{nearest(key, cls.model_fields)}")
-    if "model" in fields and not isinstance(fields["model"], Component):
-        fields["model"] = build("models", model_table(fields["model"], f"{where}.model"), f"{where}.model")
+    for key in MODEL_KEYS:
+        if fields.get(key) is not None and not isinstance(fields[key], Component):
+            fields[key] = build(models_for(cls), model_table(fields[key], f"{where}.{key}"), f"{where}.{key}")
     try:
         return cls(**fields)
     except ValidationError as error:
         raise RequestError(_one_line(error, where)) from error
+
+
+def models_for(cls: type[Component]) -> str:
+    """The kind of models that a component takes: those that predict what comes next, or those that fill in."""
+    return "masked_models" if issubclass(cls, masked_lm.MaskedLm) else "models"
 
 
 def nearest(name: Any, allowed: Mapping[str, Any] | list[str]) -> str:

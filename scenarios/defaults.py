@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,25 +16,28 @@ from scenarios import catalogue
 def fill(stage: str, table: dict[str, Any], built: Mapping[str, Component], where: str) -> dict[str, Any]:
     """The table with its keys completed from the components `built` before it."""
     table = dict(table)
-    kind = f"{stage}s"
-    fields = catalogue.find(kind, table.get("name"), where).model_fields
+    cls = catalogue.find(f"{stage}s", table.get("name"), where)
+    fields = cls.model_fields
     if "vocab_size" in fields and "tokenizer" in built:
         table.setdefault("vocab_size", built["tokenizer"].vocab_size)  # type: ignore[attr-defined]
     if "model" in fields:
         # decoder ngram takes no other model, so it names none
-        model = table.get("model") or (_fitting_model(built, where) if table["name"] != "ngram" else None)
+        kind = catalogue.models_for(cls)
+        model = table.get("model") or (_fitting_model(kind, built, where) if table["name"] != "ngram" else None)
         if model is not None:
-            table["model"] = _complete_model(model, built, f"{where}.model")
+            table["model"] = _complete_model(model, kind, built, f"{where}.model")
+    if table.get("judge") is not None:
+        table["judge"] = _complete_model(table["judge"], "models", built, f"{where}.judge")
     return _from_source(table, fields, built, where)
 
 
 def fits(chain: Chain, where: str) -> None:
     """Refuse chains whose parts speak of different things."""
     vocab_size = chain.tokenizer.vocab_size
-    for stage in ("coder", "decoder"):
-        model = getattr(getattr(chain, stage), "model", None)
+    for stage, key in itertools.product(("coder", "decoder"), catalogue.MODEL_KEYS):
+        model = getattr(getattr(chain, stage), key, None)
         if model is not None and model.vocab_size != vocab_size:
-            raise RequestError(f"{where}: {stage}.model: {catalogue.name_of(model)} knows {model.vocab_size} tokens, the tokenizer "
+            raise RequestError(f"{where}: {stage}.{key}: {catalogue.name_of(model)} knows {model.vocab_size} tokens, the tokenizer "
                                f"{catalogue.name_of(chain.tokenizer)} makes {vocab_size}; choose a model that fits")
     try:
         chain.protection.check(chain.channel)
@@ -60,23 +64,26 @@ def _exchanges(chain: Chain, where: str) -> None:
             raise RequestError(f"{where} must be 0, got {chain.receiver.num_exchanges}, with {reason}, or num_exchanges = 0")
 
 
-def _fitting_model(built: Mapping[str, Component], where: str) -> str:
-    shipped = {"bytes": "ngram", "bpe": "text-small"}.get(catalogue.name_of(built["tokenizer"]))
+_SHIPPED = {"models": {"bytes": "ngram", "bpe": "text-small"}, "masked_models": {}}
+
+
+def _fitting_model(kind: str, built: Mapping[str, Component], where: str) -> str:
+    shipped = _SHIPPED[kind].get(catalogue.name_of(built["tokenizer"]))
     if shipped:
         return shipped
-    if catalogue.name_of(built["source"]) == "markov":
+    if kind == "models" and catalogue.name_of(built["source"]) == "markov":
         return "exact_markov"
-    raise RequestError(f"{where}.model: no shipped model fits source {catalogue.name_of(built['source'])}; name one of "
-                       f"{', '.join(catalogue.CATALOGUE['models'])}")
+    raise RequestError(f"{where}.model: no shipped model fits source {catalogue.name_of(built['source'])} and tokenizer "
+                       f"{catalogue.name_of(built['tokenizer'])}; name one of {', '.join(catalogue.CATALOGUE[kind])}")
 
 
-def _complete_model(model: Any, built: Mapping[str, Component], where: str) -> Mapping[str, Any]:
+def _complete_model(model: Any, kind: str, built: Mapping[str, Component], where: str) -> Mapping[str, Any]:
     table = dict(catalogue.model_table(model, where))
-    cls = catalogue.find("models", table.get("name"), where)
+    cls = catalogue.find(kind, table.get("name"), where)
     if table.get("name") == "uniform":
         table.setdefault("vocab_size", built["tokenizer"].vocab_size)  # type: ignore[attr-defined]
     if "model" in cls.model_fields:
-        table["model"] = _complete_model(table.get("model") or _fitting_model(built, where), built, f"{where}.model")
+        table["model"] = _complete_model(table.get("model") or _fitting_model(kind, built, where), kind, built, f"{where}.model")
     return _from_source(table, cls.model_fields, built, where)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 import tomllib
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -164,8 +165,8 @@ class Trainer:
         weights = self.weights()
         for name, value in weights.items():
             self.judge.weight[name].assign(value)
-        encoded = self.lanes.encode(self.aside)
-        bits = self._bits(encoded) / sum(map(len, self.aside))
+        nats = sum(_nats(self.judge.predict_on_batch(given), targets) for given, targets in self.measured())
+        bits = nats / float(np.log(2)) / sum(map(len, self.aside))
         best = all(bits < one.held_out_bits_per_byte for one in self.curve)
         if best:
             self.best = weights
@@ -174,16 +175,16 @@ class Trainer:
                                 round(bits, 5)))
         return best
 
-    def _bits(self, encoded: list[np.ndarray]) -> float:
+    def measured(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Batches of what is measured on: (given, targets), the same whenever it is measured."""
         # one shape for all batches: another one would be compiled afresh
-        longest, total = max(map(len, encoded)), 0.0
+        encoded = self.lanes.encode(self.aside)
+        longest = max(map(len, encoded))
         for first in range(0, len(encoded), _MEASURED_LANES):
             tokens = np.full((_MEASURED_LANES, longest + 2), self.architecture.start, np.int32)
             for row, one in zip(tokens, encoded[first:first + _MEASURED_LANES]):
                 row[1:1 + len(one)] = one
-            given, targets = self.architecture.examples(tokens, self.key.child("measure", first))
-            total += _nats(self.judge.predict_on_batch(given), targets) / float(np.log(2))
-        return total
+            yield self.architecture.examples(tokens, self.key.child("measure", first))
 
     def weights(self) -> dict[str, np.ndarray]:
         """float32, as in `Architecture.shapes`."""

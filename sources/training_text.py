@@ -13,10 +13,10 @@ import numpy as np
 
 from channel_sim.checks import RequestError
 from sources.bpe import vocabulary
-from sources.models import fixed_point
+from sources.models import fixed_point, masked, neural
 from sources.models.masked_network import MaskedArchitecture
-from sources.models.neural import FORMAT, MASKED_FORMAT, Recurrent, save_weights
 from sources.models.recurrent import Architecture
+from sources.models.trained import save_weights
 from sources.recurrent_training import Settings, Trainer
 from sources.text import read_data
 
@@ -73,16 +73,30 @@ class _Product:
     def _finish(self) -> str:
         """Export, then measure what was exported, as whoever uses it will load it, and say so in the card."""
         self._export()
-        trainer, model, bits = self._trainer, Recurrent(path=str(self._out)), 0.0
-        for values in trainer.lanes.encode(trainer.aside):
-            tables, _ = model.tables(model.start(1), values)
-            bits -= float(np.log2(tables[np.arange(values.size), values] / (1 << model.frequency_bits)).sum())
-        return self._export(round(bits / sum(map(len, trainer.aside)), 5))
+        bits = 0.0
+        for given, targets in self._trainer.measured():
+            for row, values in zip(given, targets):
+                real = values < self._trainer.architecture.vocab_size
+                if real.any():
+                    bits -= float(np.log2(self._probabilities(row, values, real)).sum())
+        return self._export(round(bits / sum(map(len, self._trainer.aside)), 5))
+
+    def _probabilities(self, given: np.ndarray, values: np.ndarray, real: np.ndarray) -> np.ndarray:
+        """What the model that was exported says of one message's tokens, float64 [real tokens]."""
+        values, path = values[real], str(self._out)
+        if self._trainer.settings.reads == "past":
+            causal = neural.Recurrent(path=path)
+            tables, total = causal.tables(causal.start(1), values)[0], 1 << causal.frequency_bits
+        else:
+            both = masked.Masked(path=path)
+            message = np.where(given[1:-1][real] == values, values, -1)
+            tables, total = both.frequencies([message], [np.arange(values.size)])[0], 1 << both.frequency_bits
+        return tables[np.arange(values.size), values] / total
 
     def _export(self, integer_bits: float | None = None) -> str:
         """Write the best weights as integers, settings and card; the card."""
         config = self._description(integer_bits)
-        form = FORMAT if self._trainer.settings.reads == "past" else MASKED_FORMAT
+        form = neural.FORMAT if self._trainer.settings.reads == "past" else masked.FORMAT
         save_weights(self._out, fixed_point.quantise(self._trainer.best), config, form)
         text = card(config)
         self._out.with_suffix(".md").write_text(text, encoding="utf-8")

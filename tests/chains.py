@@ -12,8 +12,10 @@ from channel_sim.stages import Component
 from channel_sim.trial import Chain, Delivery, Received, Sent, receive
 from scenarios import catalogue
 from scenarios.scenario import STAGES, load
-from sources.models import fixed_point, neural
+from sources.models import fixed_point, masked, neural
+from sources.models.masked_network import MaskedArchitecture
 from sources.models.recurrent import Architecture
+from sources.models.trained import save_weights
 
 APART = ("keras_hub",)
 """Needs a package that few have, and keeps the laws in a test of its own."""
@@ -23,10 +25,12 @@ TEXT = {"name": "text", "item_bytes": 96}
 BITS = {"name": "markov", "flip_probability": 0.1, "num_symbols": 96}
 NEEDED: dict[str, dict[str, Any]] = {
     "bytes_file": {"path": "some.bin"}, "loss_trace": {"path": "trace.txt"}, "receiver": {"abstain_below": 0.5},
-    "recurrent": {"path": "tiny.safetensors"},
+    "recurrent": {"path": "tiny.safetensors"}, "masked": {"path": "tiny-masked.safetensors"},
     "coded_link": {"block_bits": 64, "esno_db": 0.0}, "bsc": {"flip_probability": 0.05, "crc": "crc16"},
 }
 """What an entry must be told, or is told so that it has something to do; a link of any name is told an Es/N0."""
+MODEL_OF = {"models": "coder", "masked_models": "decoder"}
+"""Whose model an entry is."""
 FOR_SYMBOLS = ("markov", "symbols", "bernoulli")
 
 
@@ -36,6 +40,7 @@ def files() -> Path:
     (folder / "trace.txt").write_text("0010110001" * 20)
     (folder / "some.bin").write_bytes(bytes(range(256)) * 40)
     untrained(folder / "tiny.safetensors", vocab_size=256, tokenizer="bytes")
+    untrained_masked(folder / "tiny-masked.safetensors")
     return folder
 
 
@@ -43,7 +48,15 @@ def untrained(file: Path, *, vocab_size: int, tokenizer: str, hidden: int = 24) 
     """Weights of a small recurrent model as drawn, but sure of itself, so that rates and streams depend on all it has seen."""
     weights = Architecture(vocab_size=vocab_size, embedding=8, hidden=hidden).initial(ROOT.child(tokenizer))
     weights["head"] *= 8
-    neural.save_weights(file, fixed_point.quantise(weights), {"tokenizer": {"name": tokenizer}})
+    save_weights(file, fixed_point.quantise(weights), {"tokenizer": {"name": tokenizer}}, neural.FORMAT)
+    return str(file)
+
+
+def untrained_masked(file: Path) -> str:
+    """Weights of a small masked model of bytes as drawn, but sure of itself."""
+    weights = MaskedArchitecture(vocab_size=256, embedding=8, hidden=24, merge=16).initial(ROOT.child("masked"))
+    weights["head"] *= 8
+    save_weights(file, fixed_point.quantise(weights), {"tokenizer": {"name": "bytes"}}, masked.FORMAT)
     return str(file)
 
 
@@ -64,8 +77,12 @@ def tables_with(kind: str, name: str) -> dict[str, Any]:
         tables["tokenizer"] = {"name": "bpe"}
     if kind == "models":
         tables["coder"] = {"name": "entropy", "packet_bits": 128, "model": own if len(own) > 1 else name}
+    elif kind == "masked_models":
+        tables["decoder"] = {"name": "masked_lm", "model": own}
     else:
         tables[stage_of(kind)] = own
+    if name == "masked_lm":
+        own["model"] = str(files() / NEEDED["masked"]["path"])
     if kind == "receivers":
         tables["decoder"] = {"name": "most_frequent"}
     return tables
@@ -84,7 +101,9 @@ def chain_with(kind: str, name: str) -> Chain:
 
 
 def component_of(chain: Chain, kind: str) -> Component:
-    return chain.coder.model if kind == "models" else getattr(chain, stage_of(kind))
+    if kind in MODEL_OF:
+        return getattr(chain, MODEL_OF[kind]).model
+    return getattr(chain, stage_of(kind))
 
 
 def deliver(chain: Chain, sent: list[Sent]) -> list[Delivery]:

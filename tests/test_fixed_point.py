@@ -43,8 +43,8 @@ def log_probabilities(weights: dict[str, np.ndarray], tokens: list[int]) -> np.n
 
 def whole_run(network: fixed_point.Network, tokens: np.ndarray) -> np.ndarray:
     """Frequencies after each token of a message from the start state, all in one go."""
-    states = fixed_point.run(network, np.zeros((1, network.hidden), np.int32), tokens)
-    return fixed_point.frequencies(fixed_point.logits(network, states), network.exponential, 16)
+    states = fixed_point.run(network.layer, np.zeros((1, network.layer.hidden), np.int32), tokens)
+    return fixed_point.frequencies(fixed_point.logits(network.head, fixed_point.rounded(states)), 16)
 
 
 def messages(num_lanes: int) -> np.ndarray:
@@ -54,11 +54,11 @@ def messages(num_lanes: int) -> np.ndarray:
 
 def stepped(network: fixed_point.Network, tokens: np.ndarray) -> np.ndarray:
     """Frequencies [lanes, steps, vocab], step by step."""
-    hidden, tables = np.zeros((len(tokens), network.hidden), np.int32), []
+    hidden, tables = np.zeros((len(tokens), network.layer.hidden), np.int32), []
     for column in tokens.T:
-        hidden = fixed_point.step(network, hidden, column)
-        logits = fixed_point.logits(network, hidden)
-        tables.append(fixed_point.frequencies(logits, network.exponential, 16))
+        hidden = fixed_point.step(network.layer, hidden, column)
+        logits = fixed_point.logits(network.head, fixed_point.rounded(hidden))
+        tables.append(fixed_point.frequencies(logits, 16))
     return np.stack(tables, axis=1)
 
 
@@ -81,21 +81,20 @@ def test_integers_predict_what_floats_do(network: fixed_point.Network):
     assert np.sum(np.exp(expected) * (expected - np.log(found)), axis=1).mean() > 0.003 * entropy
 
 
-def test_tables_are_the_functions_they_stand_for(network: fixed_point.Network):
+def test_tables_are_the_functions_they_stand_for():
     """Catches a table that is off by one place or by more than half a unit."""
     at = np.arange(-8 * 2**10, 8 * 2**10 + 1) / 2**10
-    np.testing.assert_array_equal(network.sigmoid, np.round(2**14 / (1 + np.exp(-at))))
-    np.testing.assert_array_equal(network.tanh, np.round(2**14 * np.tanh(at)))
-    assert np.abs(network.exponential - 2.0 ** (24 - np.arange(1024) / 1024)).max() <= 1
+    np.testing.assert_array_equal(fixed_point.sigmoid_table(), np.round(2**14 / (1 + np.exp(-at))))
+    np.testing.assert_array_equal(fixed_point.tanh_table(), np.round(2**14 * np.tanh(at)))
+    assert np.abs(fixed_point.exponential_table() - 2.0 ** (24 - np.arange(1024) / 1024)).max() <= 1
 
 
 @pytest.mark.parametrize("frequency_bits", [16, 22])
 def test_frequencies_are_a_coding_table(frequency_bits: int):
     """Catches zero entries, wrong sums, and a softmax to another base than 2."""
-    exponential = fixed_point.assemble(fixed_point.quantise(trained())).exponential
     logits = (Key(5).normal(50, 300) * 3000).astype(np.int32)
     logits[0], logits[1, 1:], logits[2, 7] = 0, -2**30 // 2, 2**30 // 2
-    table = fixed_point.frequencies(logits, exponential, frequency_bits)
+    table = fixed_point.frequencies(logits, frequency_bits)
     assert np.all(table >= 1) and np.all(table.sum(axis=1) == 2**frequency_bits)
     exact = np.exp2((logits - logits.max(axis=1, keepdims=True)).astype(float) / 2**10)
     exact /= exact.sum(axis=1, keepdims=True)
@@ -119,13 +118,13 @@ def test_products_are_exact_at_their_largest():
     extreme = {name: np.full(shape, 127, np.int8) for name, shape in shapes.items()}
     extreme |= {f"{name}_scale": np.full(size, 40_000, np.int32) for name, size in sizes.items()}
     extreme |= {f"{name}_bias": np.zeros(size, np.int32) for name, size in (sizes | {"recurrent": cells}).items()}
-    network = fixed_point.assemble(fixed_point.Weights(**extreme))
+    network = fixed_point.assemble(extreme)
     expected = (127 * 127 * 1040 * 40_000 + 2**23) >> 24
-    assert np.all(network.inputs == expected)
+    assert np.all(network.layer.inputs == expected)
     hidden = np.stack([np.full(cells, 2**14), np.full(cells, -2**14), np.arange(cells) % 2 * 2**14]).astype(np.int32)
     half = (127 * 127 * 520 * 40_000 + 2**23) >> 24
-    np.testing.assert_array_equal(fixed_point.logits(network, hidden)[:, 0], [expected, -expected, half])
-    assert np.all(np.abs(fixed_point.step(network, hidden, np.zeros(3, int))) <= 2**14)
+    np.testing.assert_array_equal(fixed_point.logits(network.head, fixed_point.rounded(hidden))[:, 0], [expected, -expected, half])
+    assert np.all(np.abs(fixed_point.step(network.layer, hidden, np.zeros(3, int))) <= 2**14)
 
 
 DIGEST = """

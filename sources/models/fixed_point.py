@@ -1,4 +1,4 @@
-"""The recurrent language model in integers: weights, activations, nonlinearities and coding tables, equal bit for bit anywhere.
+"""The recurrent language models in integers: weights, activations, nonlinearities and coding tables, equal bit for bit anywhere.
 
     matrix products   int8 x int8, held in float32 for BLAS: exact in any order of summation while 127 * 127 * K < 2^24, K <= 1040
     pre-activations   int32, unit 2^-10        state, gates   int32, unit 2^-14; as factors of a product rounded to 2^-7
@@ -39,27 +39,30 @@ matrices:  int8, named and shaped as they are trained
 """
 
 
-class Network(NamedTuple):
-    """The network, ready to run.
+class Dense(NamedTuple):
+    """A product: matrix float32, of integers; scale int64 and bias int32 of each column."""
 
-    inputs: int32 [vocab + 1, 3 hidden], what a token adds to the pre-activations
-    recurrent, head: float32, of integers
-    """
+    matrix: np.ndarray
+    scale: np.ndarray
+    bias: np.ndarray
+
+
+class Gated(NamedTuple):
+    """A gated layer: inputs int32 [tokens, 3 hidden], what a token adds to the pre-activations; what the state adds to them."""
 
     inputs: np.ndarray
-    recurrent: np.ndarray
-    recurrent_scale: np.ndarray
-    recurrent_bias: np.ndarray
-    head: np.ndarray
-    head_scale: np.ndarray
-    head_bias: np.ndarray
-    sigmoid: np.ndarray
-    tanh: np.ndarray
-    exponential: np.ndarray
+    recurrent: Dense
 
     @property
     def hidden(self) -> int:
-        return self.recurrent.shape[0]
+        return self.recurrent.matrix.shape[0]
+
+
+class Network(NamedTuple):
+    """The causal network, ready to run."""
+
+    layer: Gated
+    head: Dense
 
 
 def one_blas_thread() -> AbstractContextManager[object]:
@@ -85,41 +88,51 @@ def quantise(weights: dict[str, np.ndarray]) -> Weights:
 
 
 def assemble(weights: Weights) -> Network:
-    """What can be computed before the first token."""
-    given = _product(weights["embedded"].astype(np.float32), weights["input"].astype(np.float32))
-    return Network(
-        inputs=(_scaled(given, weights["input_scale"]) + weights["input_bias"]).astype(np.int32),
-        recurrent=weights["recurrent"].astype(np.float32), recurrent_scale=weights["recurrent_scale"].astype(np.int64),
-        recurrent_bias=weights["recurrent_bias"].astype(np.int32),
-        head=weights["head"].astype(np.float32), head_scale=weights["head_scale"].astype(np.int64),
-        head_bias=weights["head_bias"].astype(np.int32), sigmoid=_sigmoid(), tanh=_tanh(), exponential=_exponential(),
-    )
+    """The network of `recurrent.Architecture`, and what can be computed before the first token."""
+    return Network(gated(weights), dense(weights, "head"))
 
 
-def step(network: Network, hidden: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+def gated(weights: Weights, layer: str = "") -> Gated:
+    """The layer whose weights' names begin with `layer`."""
+    given = dense(weights, f"{layer}input")
+    inputs = _scaled(_product(weights["embedded"].astype(np.float32), given.matrix), given.scale) + given.bias
+    return Gated(inputs.astype(np.int32), dense(weights, f"{layer}recurrent"))
+
+
+def dense(weights: Weights, name: str) -> Dense:
+    scale, bias = weights[f"{name}_scale"], weights[f"{name}_bias"]
+    return Dense(weights[name].astype(np.float32), scale.astype(np.int64), bias.astype(np.int32))
+
+
+def step(layer: Gated, hidden: np.ndarray, tokens: np.ndarray) -> np.ndarray:
     """State int32 [lanes, hidden] after one more token a lane; unit 2^-14."""
-    sums = _rounded(hidden) @ network.recurrent
-    return _advanced(hidden, sums, network.inputs, np.asarray(tokens), network.recurrent_scale, network.recurrent_bias,
-                     network.sigmoid, network.tanh)
+    _, scale, bias = layer.recurrent
+    sums = rounded(hidden) @ layer.recurrent.matrix
+    return _advanced(hidden, sums, layer.inputs, np.asarray(tokens), scale, bias, sigmoid_table(), tanh_table())
 
 
-def run(network: Network, hidden: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+def run(layer: Gated, hidden: np.ndarray, tokens: np.ndarray) -> np.ndarray:
     """States int32 [n, hidden] after each of the tokens [n], of one lane from `hidden` int32 [1, hidden] on."""
-    states = np.empty((len(tokens), network.hidden), np.int32)
+    states = np.empty((len(tokens), layer.hidden), np.int32)
     for position in range(len(tokens)):
-        hidden = step(network, hidden, tokens[position:position + 1])
+        hidden = step(layer, hidden, tokens[position:position + 1])
         states[position] = hidden[0]
     return states
 
 
-def logits(network: Network, hidden: np.ndarray) -> np.ndarray:
-    """int32 [lanes, vocab], unit 2^-10 bit, after state `hidden`."""
-    return _logits(_rounded(hidden) @ network.head, network.head_scale, network.head_bias)
+def logits(head: Dense, factors: np.ndarray) -> np.ndarray:
+    """int32 [lanes, vocab], unit 2^-10 bit; `factors` float32 [lanes, n], a state or activations in units of 2^-7."""
+    return _sums(factors @ head.matrix, head.scale, head.bias)
 
 
-def frequencies(logits: np.ndarray, exponential: np.ndarray, frequency_bits: int) -> np.ndarray:
+def activations(layer: Dense, factors: np.ndarray) -> np.ndarray:
+    """tanh of pre-activations, as `factors` float32 [lanes, columns] of the next product."""
+    return _activated(_sums(factors @ layer.matrix, layer.scale, layer.bias), tanh_table())
+
+
+def frequencies(logits: np.ndarray, frequency_bits: int) -> np.ndarray:
     """int64 [lanes, vocab]: 2^logits over their sum, in integers, every entry >= 1, each row summing to 2^frequency_bits."""
-    return _frequencies(logits, exponential, frequency_bits)
+    return _frequencies(logits, exponential_table(), frequency_bits)
 
 
 def _by_column(matrix: np.ndarray, unit: float) -> tuple[np.ndarray, np.ndarray]:
@@ -144,7 +157,7 @@ def _scaled(sums: np.ndarray, scale: np.ndarray) -> np.ndarray:
 
 
 @njit(cache=True)
-def _rounded(hidden: np.ndarray) -> np.ndarray:
+def rounded(hidden: np.ndarray) -> np.ndarray:
     """float32 [lanes, hidden]: the state in units of 2^-7."""
     factors = np.empty(hidden.shape, np.float32)
     shift = GATE_BITS - PRODUCT_BITS
@@ -186,13 +199,22 @@ def _looked_up(table: np.ndarray, activation: np.int32) -> np.int32:
 
 
 @njit(cache=True)
-def _logits(sums: np.ndarray, scale: np.ndarray, bias: np.ndarray) -> np.ndarray:
-    lanes, vocab = sums.shape
-    result = np.empty((lanes, vocab), np.int32)
+def _sums(sums: np.ndarray, scale: np.ndarray, bias: np.ndarray) -> np.ndarray:
+    lanes, columns = sums.shape
+    result = np.empty((lanes, columns), np.int32)
     for lane in range(lanes):
-        for token in range(vocab):
-            result[lane, token] = _requantised(sums[lane, token], scale[token]) + bias[token]
+        for column in range(columns):
+            result[lane, column] = _requantised(sums[lane, column], scale[column]) + bias[column]
     return result
+
+
+@njit(cache=True)
+def _activated(sums: np.ndarray, tanh: np.ndarray) -> np.ndarray:
+    values = np.empty(sums.shape, np.int32)
+    for lane in range(sums.shape[0]):
+        for column in range(sums.shape[1]):
+            values[lane, column] = _looked_up(tanh, sums[lane, column])
+    return rounded(values)
 
 
 @njit(cache=True)
@@ -223,7 +245,7 @@ def _frequencies(logits: np.ndarray, exponential: np.ndarray, frequency_bits: in
 
 
 @lru_cache(maxsize=1)
-def _sigmoid() -> np.ndarray:
+def sigmoid_table() -> np.ndarray:
     """int32: 1 / (1 + e^-x), unit 2^-14, for x from -8 to 8 in steps of 2^-10."""
     one = 1 << 64
     falling = _powers(_exp_of_minus(ACTIVATION_BITS), _SATURATED)  # e^-x for x >= 0
@@ -232,7 +254,7 @@ def _sigmoid() -> np.ndarray:
 
 
 @lru_cache(maxsize=1)
-def _tanh() -> np.ndarray:
+def tanh_table() -> np.ndarray:
     """int32: tanh x = (1 - e^-2x) / (1 + e^-2x), unit 2^-14, for x from -8 to 8 in steps of 2^-10."""
     one = 1 << 64
     falling = _powers(_exp_of_minus(ACTIVATION_BITS - 1), _SATURATED)
@@ -241,7 +263,7 @@ def _tanh() -> np.ndarray:
 
 
 @lru_cache(maxsize=1)
-def _exponential() -> np.ndarray:
+def exponential_table() -> np.ndarray:
     """int32 [1024]: 2^-(i / 1024), unit 2^-24."""
     ratio = 1 << 63  # 1/2; every root halves the exponent
     for _ in range(ACTIVATION_BITS):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -34,8 +35,7 @@ class CausalModel(Component, ABC):
 
     @property
     def frequency_bits(self) -> int:
-        # the floor of 1 costs .011 bit a token at 512 symbols and 2^16, but .53 at 20,000
-        return 16 if self.vocab_size <= 1024 else 22
+        return frequency_bits(self.vocab_size)
 
     @abstractmethod
     def start(self, num_lanes: int) -> State:
@@ -92,3 +92,33 @@ class FiniteContextModel(CausalModel, ABC):
         past = np.concatenate([state[0], np.asarray(values, np.int32)])
         contexts = np.ascontiguousarray(np.lib.stride_tricks.sliding_window_view(past, self.context_length))
         return self.frequencies(contexts[:-1]), contexts[-1:]
+
+
+class MaskedModel(Component, ABC):
+    """p(token | all known tokens of its message, before it and after it), for many messages side by side.
+
+    A message is int32 [n], -1 where the token is unknown. A place that is asked about may be known or not: its own token is never
+    heard. Tables are integers, alike on any machine and in any company; messages never influence one another.
+    """
+
+    if TYPE_CHECKING:
+        @property
+        def vocab_size(self) -> int:
+            """Number of tokens that the model knows."""
+
+    @property
+    def frequency_bits(self) -> int:
+        return frequency_bits(self.vocab_size)
+
+    @abstractmethod
+    def frequencies(self, messages: Sequence[np.ndarray], asked: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """int64 [places asked, vocab_size] of each message, every entry >= 1, each row summing to 2^frequency_bits.
+
+        `asked` int64 [places] of each message, every place once.
+        """
+
+
+def frequency_bits(vocab_size: int) -> int:
+    """Bits of a coding table's sum."""
+    # the floor of 1 costs .011 bit a token at 512 symbols and 2^16, but .53 at 20,000
+    return 16 if vocab_size <= 1024 else 22

@@ -1,0 +1,102 @@
+"""What `channel-sim train text` makes, read by its path or by the name it ships under."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from pydantic import Field
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from channel_sim.checks import RequestError
+from channel_sim.stages import Component, Tokenizer
+from sources.bpe import Bpe
+from sources.models import weights_file
+from sources.models.fixed_point import Weights
+from sources.tokenizers import BytesTokenizer
+
+
+class Loaded(NamedTuple):
+    """What a weights file holds; network: whatever the model's `assemble` makes."""
+
+    digest: str
+    network: Any
+    vocab_size: int
+    tokenizer: Tokenizer
+
+
+class Trained(Component, ABC):
+    """A model whose weights lie in a file: one that ships, or a user's own.
+
+    form:    the format that the .json beside the weights names
+    kind:    what models of that format are called in the catalogue
+    shipped: name of the shipped weights; none where a path must be given
+    """
+
+    form: ClassVar[str]
+    kind: ClassVar[str]
+    shipped: ClassVar[str] = ""
+
+    path: str | None = Field(None, description="trained weights, .safetensors with .json beside; default: the shipped ones")
+
+    @staticmethod
+    @abstractmethod
+    def assemble(weights: Weights) -> Any:
+        """The network, ready to run."""
+
+    @property
+    def vocab_size(self) -> int:
+        return self.loaded().vocab_size
+
+    def tokenizer(self) -> Tokenizer:
+        return self.loaded().tokenizer
+
+    def digests(self) -> dict[str, str]:
+        forget()
+        return {"path": self.loaded().digest}
+
+    def loaded(self) -> Loaded:
+        if self.path is None and not self.shipped:
+            raise RequestError(f"model.path of {self.kind} must be given, got none; make weights with channel-sim train text, "
+                               "or name a shipped model")
+        return _stamped(self.path or str(weights_file.FOLDER / f"{self.shipped}.safetensors"), type(self))
+
+
+def forget() -> None:
+    """Look at the files again: they may be other ones by now; within a message they had better not be."""
+    _stamped.cache_clear()
+
+
+@lru_cache(maxsize=4)
+def _stamped(path: str, model: type[Trained]) -> Loaded:
+    """What the file held when it was last looked at: to ask for its date at every table takes longer than the table."""
+    file = Path(path)
+    try:
+        return _load(file, model, file.stat().st_mtime_ns)
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise RequestError(f"model.path must be weights of a {model.kind} model with their .json beside them, got {path!r} "
+                           f"({error}); make them with channel-sim train text") from error
+
+
+@lru_cache(maxsize=4)
+def _load(file: Path, model: type[Trained], modified_ns: int) -> Loaded:
+    data, digest, config = weights_file.read(file, model.form)
+    weights = load(data)
+    return Loaded(digest, model.assemble(weights), weights["head"].shape[1], _tokenizer(config, file))
+
+
+def _tokenizer(config: dict[str, Any], file: Path) -> Tokenizer:
+    """The tokenizer that the network was trained on; a vocabulary of its own lies beside the weights."""
+    vocabulary = config["tokenizer"].get("vocabulary")
+    if config["tokenizer"]["name"] == "bytes":
+        return BytesTokenizer()
+    return Bpe(vocabulary=str(file.with_name(vocabulary)) if vocabulary else None)
+
+
+def save_weights(file: Path, weights: Weights, config: dict[str, Any], form: str) -> None:
+    """Write the weights and, beside them, what made them; `config["tokenizer"]` is its table in a scenario."""
+    weights_file.write(file, save({name: np.ascontiguousarray(tensor) for name, tensor in weights.items()}), form, config)
