@@ -55,6 +55,16 @@ def test_soft_decisions_carry_the_channels_own_reliability():
     assert not useless.llr.any()
 
 
+def test_a_stated_reliability_changes_no_flip():
+    """Catches a receiver whose belief moves the channel, or is not heard; and a belief where bits are taken as certain."""
+    packets = packets_of([64] * 10)
+    _, true, _ = observe(BinarySymmetric(flip_probability=0.1, soft=True), packets)
+    _, stated, _ = observe(BinarySymmetric(flip_probability=0.1, soft=True, stated_flip_probability=0.2), packets)
+    assert np.array_equal(np.sign(true.llr), np.sign(stated.llr)) and np.allclose(np.abs(stated.llr), np.log(4))
+    with pytest.raises(ValueError, match="stated_flip_probability needs soft = true"):
+        BinarySymmetric(stated_flip_probability=0.2)
+
+
 @pytest.mark.parametrize("name", ["crc6", "crc16", "crc24a"])
 def test_the_crc_is_that_of_the_received_bits(name):
     """Catches an error in the linear short cut: check the received payload against its received, flipped CRC."""
