@@ -1,0 +1,165 @@
+"""Filling in with a masked model: against exact inference, against the model alone, and what a channel may do."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from channel_sim.checks import RequestError
+from channel_sim.keys import Key
+from channel_sim.types import Evidence, Origin
+from decoders.exact_markov import ExactMarkovDecoder
+from decoders.masked_lm import MaskedLm
+from scenarios.scenario import load
+from sources.models.masked import Masked
+from sources.models.model import MaskedModel
+from tests.chains import files
+from tests.test_masked import SIZES, log_probabilities, model, trained  # noqa: F401  (model is a fixture)
+
+FLIP = 0.1
+
+
+class Bridge(MaskedModel):
+    """The true law of a symmetric Markov source: of a symbol, given the nearest known one on each side."""
+
+    @property
+    def vocab_size(self) -> int:
+        return 2
+
+    def frequencies(self, messages, asked):
+        return [np.array([self._row(one, place) for place in places], np.int64).reshape(-1, 2) for one, places in zip(messages, asked)]
+
+    @staticmethod
+    def _row(values, place):
+        law = np.ones(2)
+        for side in (values[:place][::-1], values[place + 1:]):
+            for distance, value in enumerate(side, 1):
+                if value >= 0:
+                    stay = (1 + (1 - 2 * FLIP) ** distance) / 2
+                    law *= np.where(np.arange(2) == value, stay, 1 - stay)
+                    break
+        zeros = int(np.clip(round(65536 * law[0] / law.sum()), 1, 65535))
+        return zeros, 65536 - zeros
+
+
+def markov(num_symbols, label=0):
+    return (np.cumsum(Key(5).child(label).uniform(num_symbols) < FLIP) % 2).astype(np.int32)
+
+
+def erased(values, lost, vocab_size=2):
+    return Evidence(~lost, np.where(lost, 0, values), vocab_size)
+
+
+def keys(count):
+    return [Key(7).child(one) for one in range(count)]
+
+
+def restored(decoder, *evidence):
+    return decoder.restore(list(evidence), keys(len(evidence)))
+
+
+def test_one_round_with_the_true_law_is_the_exact_posterior():
+    """Catches places mixed up between items or within one; reference: forward-backward, which shares no code."""
+    values = [markov(400, one) for one in range(6)]
+    given = [erased(one, Key(6).child(i).uniform(400) < 0.5) for i, one in enumerate(values)]
+    exact = ExactMarkovDecoder(flip_probability=FLIP).restore(given, keys(6))
+    for one, two in zip(MaskedLm(model=Bridge(), num_rounds=1).restore(given, keys(6)), exact):
+        np.testing.assert_allclose(one.posterior, two.posterior, atol=1e-3)
+        np.testing.assert_allclose(one.confidence, two.confidence, atol=1e-3)
+
+
+def by_hand(lost, values, num_rounds):
+    """(values, posterior) of one item: the rule of the docstring, with the closed form above, one token at a time."""
+    values, left = np.where(lost, -1, values), np.flatnonzero(lost).tolist()
+    said = {}
+    for rounds_left in range(num_rounds, 0, -1):
+        rows = {place: np.array(Bridge._row(values, place)) / 65536 for place in left}
+        surest = sorted(left, key=lambda place: (-rows[place].max(), place))[:-(-len(left) // rounds_left)]
+        said |= {place: rows[place] for place in surest}
+        for place in surest:
+            values[place] = rows[place].argmax()
+        left = [place for place in left if place not in said]
+    return values, np.array([said[place] for place in sorted(said)])
+
+
+@pytest.mark.parametrize("num_rounds", [1, 2, 3, 7, 100])
+def test_the_surest_are_decided_first_and_heard_by_the_rest(num_rounds):
+    """Catches a share of the wrong size, tokens decided twice or never, and a posterior of another round than it says."""
+    values, lost = markov(60), Key(8).uniform(60) < 0.6
+    found, = restored(MaskedLm(model=Bridge(), num_rounds=num_rounds), erased(values, lost))
+    expected, posterior = by_hand(lost, values, num_rounds)
+    assert np.array_equal(found.values, expected) and np.array_equal(found.values[~lost], values[~lost])
+    np.testing.assert_allclose(found.posterior, posterior, atol=1e-6)
+    np.testing.assert_allclose(found.confidence[lost], posterior.max(axis=1), atol=1e-6)
+    assert np.array_equal(found.origin, np.where(lost, Origin.CONCEALED, Origin.RECEIVED))
+
+
+def test_a_soft_token_is_law_times_likelihood(model: Masked):  # noqa: F811
+    """Catches bits in the wrong order and evidence that is forgotten; reference: the equations in float64, bit by bit."""
+    values = Key(9).integers(300, 12).astype(np.int32)
+    known = np.arange(12) != 5
+    llr = np.zeros((12, 9), np.float32)
+    llr[5] = Key(10).normal(9) * 2
+    found, = restored(MaskedLm(model=model), Evidence(known, np.where(known, values, 0), 300, bit_llr=llr))
+    law = np.exp(log_probabilities(trained(), np.where(known, values, -1))[5])
+    for token in range(300):
+        for bit, one in enumerate(f"{token:09b}"):
+            law[token] *= 1 / (1 + np.exp(-llr[5, bit] if one == "1" else llr[5, bit]))
+    law /= law.sum()
+    np.testing.assert_allclose(found.posterior[0], law, atol=0.03)
+    assert found.values[5] == law.argmax() and found.origin[5] == Origin.INFERRED
+    assert np.abs(found.posterior[0] - np.exp(log_probabilities(trained(), np.where(known, values, -1))[5])).max() > 0.1
+
+
+def test_company_does_not_show(model: Masked):  # noqa: F811
+    """Catches an item whose rounds depend on how many its neighbours need."""
+    sizes = (40, 1, 0, 7, 90)
+    given = [erased(Key(11).child(i).integers(300, size).astype(np.int32), Key(12).child(i).uniform(size) < 0.4, 300)
+             for i, size in enumerate(sizes)]
+    together = restored(MaskedLm(model=model), *given)
+    for one, evidence in zip(together, given):
+        alone, = restored(MaskedLm(model=model), evidence)
+        assert np.array_equal(one.values, alone.values) and np.array_equal(one.posterior, alone.posterior)
+
+
+def soft(llr):
+    return Evidence(np.zeros(len(llr), bool), np.zeros(len(llr), np.int32), 300, bit_llr=np.asarray(llr, np.float32))
+
+
+@pytest.mark.parametrize("evidence", [
+    erased(np.zeros(0, np.int32), np.zeros(0, bool), 300), erased(np.zeros(1, np.int32), np.ones(1, bool), 300),
+    erased(np.zeros(50, np.int32), np.ones(50, bool), 300), erased(np.arange(50, dtype=np.int32), np.zeros(50, bool), 300),
+    soft(np.full((20, 9), 1e4)), soft(np.full((20, 9), -1e4)), soft(np.zeros((20, 9))),
+], ids=["empty", "one", "all lost", "nothing lost", "no such token", "all zeros", "soft and silent"])
+def test_whatever_arrives_is_restored(evidence: Evidence, model: Masked):  # noqa: F811
+    """Catches crashes and posteriors that are no probabilities, also where the bits spell a token that there is not."""
+    found, = restored(MaskedLm(model=model, num_rounds=3), evidence)
+    assert found.posterior is not None and np.isfinite(found.posterior).all()
+    assert np.array_equal(found.values[evidence.known], evidence.values[evidence.known])
+
+
+def test_bits_that_are_sure_are_believed(model: Masked):  # noqa: F811
+    """Catches a prior that overrules a channel which leaves no doubt."""
+    values = Key(13).integers(300, 30)
+    bits = (values[:, None] >> np.arange(8, -1, -1)) & 1
+    found, = restored(MaskedLm(model=model), soft((2 * bits - 1) * 40.0))
+    assert np.array_equal(found.values, values) and found.confidence.min() > 0.999
+
+
+def test_wrong_models_are_refused_with_the_cure(model: Masked):  # noqa: F811
+    """Catches a traceback, a model of other tokens, and a causal model where a masked one is needed."""
+    lost = erased(np.zeros(4, np.int32), np.ones(4, bool))
+    with pytest.raises(RequestError, match="vocab_size 2, got one of 300"):
+        restored(MaskedLm(model=model), lost)
+    with pytest.raises(RequestError, match="decoder.model must be given"):
+        restored(MaskedLm(), lost)
+    tables = {"question": "?", "items": 1, "source": {"name": "text", "item_bytes": 64}, "arm": [{"label": "a"}],
+              "decoder": {"name": "masked_lm"}}
+    with pytest.raises(RequestError, match="no shipped model fits.*tokenizer bytes; name one of masked"):
+        load(tables)
+    for wrong in ("ngram", str(files() / "tiny.safetensors")):
+        with pytest.raises(RequestError, match="no masked_model is called"):
+            load(tables | {"decoder": {"name": "masked_lm", "model": wrong}})
+    with pytest.raises(RequestError, match="no model is called 'masked'"):
+        load(tables | {"decoder": {"name": "lm_beam", "model": str(files() / "tiny-masked.safetensors")}})
+    assert SIZES.vocab_size == model.vocab_size
