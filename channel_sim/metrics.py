@@ -187,7 +187,7 @@ def _confidence(book: Measurement, truth: Truth, evidence: Evidence, reconstruct
     right = (reconstruction.values == truth.tokens.values)[restored]
     confidence = reconstruction.confidence[restored].astype(np.float64)
     book.ratio("brier", np.sum((confidence - right) ** 2), right.size, "no token was restored")
-    book.ratio("risk_coverage_area", _risk_coverage_area(confidence, right), min(right.size, 1), "no token was restored")
+    book.ratio("risk_coverage_area", risk_coverage_area(confidence, right), min(right.size, 1), "no token was restored")
     book.ratio("expected_calibration_error", _calibration_gaps(confidence, right), right.size, "no token was restored")
     book.ratio("overconfidence", np.sum(confidence - right), right.size, "no token was restored")
     book.ratio("confident_error_rate", np.sum((confidence >= _CONFIDENT) & ~right), right.size, "no token was restored")
@@ -210,7 +210,7 @@ def _calibration_gaps(confidence: np.ndarray, right: np.ndarray) -> float:
     return float(np.abs(np.bincount(bins, confidence - right, minlength=1)).sum())
 
 
-def _risk_coverage_area(confidence: np.ndarray, right: np.ndarray) -> float:
+def risk_coverage_area(confidence: np.ndarray, right: np.ndarray) -> float:
     if not right.size:
         return 0.0
     # tokens of equal confidence count as if in random order: where they stand in the item must not matter
