@@ -243,7 +243,7 @@ class CodedLink(Channel):
         posterior = state.posterior
         if posterior is None or prior is not None:
             posterior = codes.decode(state.llr, prior, self.frame)
-        crc_ok = self._crc_ok(packets, posterior)
+        crc_ok, decided = self._crc_ok(packets, posterior), posterior > 0
         if prior is not None:
             checked = crc_ok & (self.crc != "none")  # unchecked bits stay evidence, which must not hold the prior
             posterior = np.where(np.repeat(checked, self._rows(packets))[:, None], posterior, posterior - prior)
@@ -256,7 +256,7 @@ class CodedLink(Channel):
                               check_llr=np.clip(check, -MAX_LLR, MAX_LLR))
         if self.code == "uncoded":
             return detection
-        wrong = ((posterior > 0) != self._information_rows(packets)).any(axis=1)
+        wrong = (decided != self._information_rows(packets)).any(axis=1)
         of_packets = np.bincount(np.repeat(np.arange(packets.num_packets), self._rows(packets)), wrong, packets.num_packets)
         return replace(detection, num_blocks=wrong.size, block_errors=int(wrong.sum()),
                        packet_block_errors=of_packets.astype(np.int64))

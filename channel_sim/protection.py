@@ -46,9 +46,7 @@ class NoProtection(Interleaved):
         return [min(depth, num_packets - first) for first in range(0, num_packets, depth)]
 
     def _deliver(self, packets: Packets, observation: Observation, places: np.ndarray | None, channel: Channel,
-                 alone: Detection, latest: Detection | None = None) -> Delivery:
-        """`alone` is what was heard without a prior, `latest` what with it."""
-        detection = alone if latest is None else latest
+                 detection: Detection) -> Delivery:
         received = channel.deliver(observation, detection)
         reception = received if places is None else picked(packets, received, places)
         known_at = np.arange(packets.num_packets) if places is None else places
@@ -59,13 +57,9 @@ class NoProtection(Interleaved):
             anew = channel.detect(observation, prior[np.argsort(known_at)])
             # decoded from scratch it would fail again: what is known has no prior
             kept = detection.crc_ok & (channel.crc != "none")
-            return self._deliver(packets, observation, places, channel, alone, anew.with_packets_of(detection, kept))
+            return self._deliver(packets, observation, places, channel, anew.with_packets_of(detection, kept))
 
-        def settle() -> Delivery:
-            settled = alone.with_packets_of(detection, detection.crc_ok)
-            return self._deliver(packets, observation, places, channel, alone, settled)
-
-        return Delivery(reception, observation.ledger, counts, channel_card(channel, observation, detection), again, settle)
+        return Delivery(reception, observation.ledger, counts, channel_card(channel, observation, detection), again)
 
 
 class Repeat(Interleaved):

@@ -269,8 +269,6 @@ class Delivery:
     card:   what the losses on the air looked like.
     again:  the same observation, detected anew with a prior float32 [num_packets, max_bits] on the bits of the coder's packets;
             None where protection stands between. Packets whose CRC has fitted once are kept as they were then.
-    settle: this delivery, but what is known to have failed is as it was heard without a prior: for the last look of a decoder
-            that has the same prior itself.
     """
 
     reception: Reception
@@ -278,7 +276,6 @@ class Delivery:
     counts: dict[str, tuple[float, float]] = field(default_factory=dict)
     card: Card | None = None
     again: Callable[[np.ndarray], Delivery] | None = None
-    settle: Callable[[], Delivery] | None = None
 
 
 class Protection(Component, ABC):

@@ -20,10 +20,15 @@ from channel_sim.stages import Channel, Coder, Component, Decoder, Delivery, Pro
 from channel_sim.types import Content, Evidence, Item, Origin, Packets, Preamble, Reception, Reconstruction, Tokens
 
 
+SUREST_LLR = 8.0
+"""As sure as a bit may be where a prior is made of what the decoder says beyond it. A posterior in float32 ends near e^-16; of a
+bit that takes all of that for itself the prior would be 0, and the channel decoder would fall back to what it heard alone."""
+
+
 class Receiver(Component):
     """What the receiver does around its decoder."""
 
-    revision: ClassVar[int] = 2
+    revision: ClassVar[int] = 3
 
     abstain_below: float = Field(0.0, ge=0, le=1, description="restored tokens of lower confidence are given up (LOST)")
     num_exchanges: int = Field(0, ge=0, le=64, description="times that the decoder's posterior goes back to the channel as a prior")
@@ -127,12 +132,14 @@ def exchange(chain: Chain, heard: Heard, preambles: Sequence[Preamble], keys: Se
     """Once around: what the decoder infers beyond its evidence is a prior of the channel decoder, which then hears better.
 
     Extrinsic both ways: neither is told again what it said itself. A packet whose CRC has fitted once stays as it is.
+    Where a code block did not converge, what it says beyond its prior still depends on it: an approximation.
 
     Source: J. Hagenauer, "Source-controlled channel decoding", IEEE Trans. Commun. 43 (1995).
     """
-    inferred = chain.decoder.restore(heard.evidence, [key.child("decoder", replicate) for key in keys])
+    evidence = [_doubted(one) for one in heard.evidence]
+    inferred = chain.decoder.restore(evidence, [key.child("decoder", replicate) for key in keys])
     deliveries = [_detected_again(chain.coder, *sides)
-                  for sides in zip(heard.deliveries, heard.evidence, inferred, preambles, strict=True)]
+                  for sides in zip(heard.deliveries, evidence, inferred, preambles, strict=True)]
     return Heard(deliveries, chain.coder.receive([one.reception for one in deliveries], preambles))
 
 
@@ -145,14 +152,10 @@ def _detected_again(coder: Coder, delivery: Delivery, evidence: Evidence, inferr
     return delivery if evidence.known.all() else delivery.again(coder.a_priori(evidence, inferred, preamble))
 
 
-def settle(chain: Chain, heard: Heard, preambles: Sequence[Preamble]) -> Heard:
-    """After the exchanges: packets that still fail as the channel alone has them.
-
-    What their code blocks say after a prior is no longer independent of it where they did not converge, and the decoder, which
-    knows that prior, would believe it twice.
-    """
-    deliveries = [one.settle() if one.settle else one for one in heard.deliveries]
-    return Heard(deliveries, chain.coder.receive([one.reception for one in deliveries], preambles))
+def _doubted(evidence: Evidence) -> Evidence:
+    if evidence.bit_llr is None:
+        return evidence
+    return replace(evidence, bit_llr=np.clip(evidence.bit_llr, -SUREST_LLR, SUREST_LLR))
 
 
 def run(chain: Chain, sent: Sequence[Sent], replicate: int, root: Key, heard: Heard | None = None) -> list[Outcome]:
@@ -161,8 +164,6 @@ def run(chain: Chain, sent: Sequence[Sent], replicate: int, root: Key, heard: He
     keys, preambles = [root.child("item", one.index) for one in sent], [one.preamble for one in sent]
     for _ in range(chain.receiver.num_exchanges):
         heard = exchange(chain, heard, preambles, keys, replicate)
-    if chain.receiver.num_exchanges:
-        heard = settle(chain, heard, preambles)
     received = restore(chain, heard.evidence, keys, replicate)
     return [_outcome(chain, *sides) for sides in zip(sent, heard.deliveries, received, strict=True)]
 
