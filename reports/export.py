@@ -1,20 +1,34 @@
-"""Results as plain files: two tables for any program that reads CSV, and what came out of every arm."""
+"""Results as files for other programs: tables, arrays, figures and tables for LaTeX, a notebook; and what came out of every arm."""
 
 from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from channel_sim.checks import RequestError
 from channel_sim.metrics import value_of
 from channel_sim.store import Store, Trial
+from reports.arrays import write_mat, write_npz
 from reports.files import writing
+from reports.notebook import write_notebook
 from reports.summary import Summary, describe, point_text, summarise, value_text
+from reports.tex import write_booktabs, write_pgfplots
 
 ORIGIN_LETTERS = "ricl"
 """received, inferred, concealed, lost: one letter a token in the .origin.txt files."""
+
+
+def export(store: Store, form: str, folder: Path) -> list[Path]:
+    """Write the results in one of `FORMATS` into `folder`; returns what was written. Refuses a run without a trial."""
+    if form not in FORMATS:
+        raise RequestError(f"format {form!r}: must be one of {', '.join(FORMATS)}")
+    if not any(row.trials for row in summarise(store).rows):
+        raise RequestError(f"{store.path}: holds no trial yet; run its scenario again before it is exported")
+    write, name = FORMATS[form]
+    return write(store, folder / name)
 
 
 def write_trials_csv(store: Store, path: Path) -> None:
@@ -51,6 +65,12 @@ def write_samples(store: Store, folder: Path) -> None:
             _write(where / name, _content(sample, "restored"))
             letters = "".join(ORIGIN_LETTERS[origin] * length for origin, length in sample["origin"])
             _write(where / f"item-{item}.origin.txt", letters.encode())
+
+
+def _csv(store: Store, folder: Path) -> list[Path]:
+    write_trials_csv(store, folder / "trials.csv")
+    write_summary_csv(store, folder / "summary.csv")
+    return [folder / "trials.csv", folder / "summary.csv"]
 
 
 def _summary_lines(summary: Summary, keys: list[str]) -> Iterator[list[Any]]:
@@ -113,3 +133,10 @@ def _names(labels: Sequence[str]) -> dict[str, str]:
 def _write(path: Path, content: bytes) -> None:
     with writing(path):
         path.write_bytes(content)
+
+
+FORMATS: Mapping[str, tuple[Callable[[Store, Path], list[Path]], str]] = {
+    "csv": (_csv, ""), "mat": (write_mat, "results.mat"), "npz": (write_npz, "results.npz"), "pgfplots": (write_pgfplots, ""),
+    "booktabs": (write_booktabs, ""), "notebook": (write_notebook, "results.ipynb"),
+}
+"""Name -> what writes the results in that format and returns the files, and the name of its file; "": several in a folder."""

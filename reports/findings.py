@@ -165,7 +165,7 @@ def number_text(one: Estimate) -> str:
         return f"0 (below {one.high:.2g})"
     if one.method == "lower limit":
         return f"1 (above {one.low:.4g})"
-    return _rounded(one.mean, one)
+    return rounded(one.mean, one)
 
 
 def interval_text(one: Estimate) -> str:
@@ -174,10 +174,10 @@ def interval_text(one: Estimate) -> str:
         return "0: no item differs"
     if one.method in ("constant", "none") or (one.method in ("upper limit", "lower limit") and not isinstance(one, Difference)):
         return number_text(one)
-    return f"{_rounded(one.mean, one)} [{_rounded(one.low, one)}, {_rounded(one.high, one)}]"
+    return f"{rounded(one.mean, one)} [{rounded(one.low, one)}, {rounded(one.high, one)}]"
 
 
-def _rounded(value: float | None, one: Estimate) -> str:
+def rounded(value: float | None, one: Estimate) -> str:
     """To two digits of the interval's width, at most six significant ones; a minus sign is a minus sign."""
     if value is None:
         return "–"

@@ -112,6 +112,17 @@ def _report(options: argparse.Namespace) -> int:
     return 0
 
 
+def _export(options: argparse.Namespace) -> int:
+    from channel_sim.store import Store
+    from reports.export import export
+
+    with closing(Store(options.folder / "results.sqlite")) as store:
+        paths = export(store, options.format, options.out or options.folder / "export")
+    for path in paths:
+        print(path)
+    return 0
+
+
 def _doctor(options: argparse.Namespace) -> int:
     from scenarios.doctor import examine
 
@@ -168,6 +179,12 @@ def _parser() -> argparse.ArgumentParser:
     for name, function, text in (("status", _status, "what is done, missing and failed, and how wide the intervals are"),
                                  ("report", _report, "write report, figures and tables again")):
         _command(commands, name, function, text).add_argument("folder", type=Path, help="folder of the results")
+
+    export = _command(commands, "export", _export, "write the results for other programs: arrays, LaTeX, a notebook")
+    export.add_argument("folder", type=Path, help="folder of the results")
+    export.add_argument("--format", required=True, metavar="FORMAT",
+                        help="csv, mat (MATLAB, Octave), npz (NumPy), pgfplots, booktabs (LaTeX), notebook (Jupyter)")
+    export.add_argument("--out", type=Path, help="folder of the files (default: export in that of the results)")
 
     merge = _command(commands, "merge", _merge, "unite the results of several runs of one scenario")
     merge.add_argument("stores", type=Path, nargs="+", metavar="STORE", help="folders of results, or results.sqlite files")
