@@ -228,7 +228,7 @@ def test_what_is_sure_still_has_a_prior():
 @pytest.mark.sionna
 @pytest.mark.parametrize(("ebno_db", "crc"), [(1.0, "crc16"), (1.4, "crc16"), (1.0, "none")])
 def test_errors_do_not_rise_with_exchanges(ebno_db: float, crc: str):
-    """Catches exchanges that lose what they had, with a CRC that tells what to keep or without, and priors told back as evidence."""
+    """Catches exchanges that lose what they had, with a CRC that tells what to keep or without, and priors told as evidence."""
     link = {"name": "coded_link", "block_bits": 256, "ebno_db": ebno_db, "on_crc_failure": "deliver", "crc": crc}
     arm = chain(source={"name": "text", "item_bytes": 240}, channel=link)
     sent = send(arm, range(24), Key(5))
