@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from scipy.stats import norm
 from channel_sim.keys import Key
 from channel_sim.store import Trial
 from reports import statistics
-from reports.statistics import Difference, Estimate, bca, clopper_pearson, estimate, paired_difference, reason
+from reports.statistics import Difference, Estimate, bca, clopper_pearson, estimate, holm, paired_difference, reason
 
 RATE = "token_error_rate"
 
@@ -255,6 +256,46 @@ def test_paired_differences_hold_the_truth_and_gain_from_pairing():
 
     assert 0.9 < coverage(hit, 300) < 0.985
     assert float(np.median(ratios)) > 3
+
+
+def test_holm_is_that_of_his_paper():
+    """Catches a factor that does not step down, adjusted values out of order, and choosing by looking that costs nothing."""
+    assert holm([0.01, 0.005, 0.04, 0.03]) == pytest.approx([0.03, 0.02, 0.06, 0.06])  # by hand: 3, 4, 1 (raised) and 2 times
+    assert holm([]) == [] and holm([0.2, 0.9]) == pytest.approx([0.4, 0.9])
+    assert holm([0.01, 0.02], num_comparisons=10) == pytest.approx([0.1, 0.18])
+
+
+@cache
+def families() -> list[list[float]]:
+    """120 runs: p-values of 8 arms without a true difference to a baseline, all over 40 common items."""
+    return [family(Key(12).child(i)) for i in range(120)]
+
+
+def family(key: Key, num_arms: int = 8) -> list[float]:
+    errors = token_errors(key, 40)
+    base, *arms = (trials_of(as_pairs(errors + key.child("own", a).integers(5, 40))) for a in range(num_arms + 1))
+    found = [paired_difference(arm, base, RATE) for arm in arms]
+    return [one.p_value for one in found if one is not None]
+
+
+def test_one_false_difference_in_a_family_is_as_rare_as_stated():
+    """Catches p-values that are too small: of 8 arms that equal the baseline, any is told apart in 5 % of runs at most."""
+    assert np.mean([min(holm(one)) <= 0.05 for one in families()]) <= 0.05 + 4 * (0.05 * 0.95 / 120) ** 0.5
+    assert 0.02 < np.mean([p <= 0.05 for one in families() for p in one]) < 0.1
+
+
+def test_negative_control_without_correction_many_runs_show_a_difference_that_is_not():
+    """The simulation must tell: eight uncorrected comparisons show a false difference far more often than one does."""
+    assert np.mean([min(one) <= 0.05 for one in families()]) > 0.15
+
+
+def test_a_true_difference_is_told_apart():
+    """Catches a test that never rejects, and p-values on the wrong side."""
+    errors, fewer = (token_errors(Key(13), 40, share=share) for share in (1.0, 0.5))
+    one = paired_difference(trials_of(as_pairs(errors)), trials_of(as_pairs(fewer)), RATE)
+    same = paired_difference(trials_of([(3, 50)] * 40), trials_of([(2, 50)] * 40), RATE)
+    assert one is not None and one.p_value < 1e-4 and same is not None and same.p_value == 0
+    assert paired_difference(trials_of(as_pairs(errors)), trials_of(as_pairs(errors)), RATE).p_value == 1
 
 
 def test_a_paired_difference_refuses_other_items():
