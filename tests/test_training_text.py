@@ -77,6 +77,37 @@ def test_killed_and_resumed_it_is_the_same_training(whole, data, tmp_path):
         train_text(TINY.model_copy(update={"hidden": 13}), data, out, resume=True)
 
 
+BOTH = TINY.model_copy(update={"reads": "both sides", "merge": 12, "updates": 150, "updates_per_checkpoint": 50})
+
+
+@pytest.mark.sionna
+def test_a_masked_model_learns_and_what_it_writes_runs(data, tmp_path):
+    """Catches an export of one direction alone, integers measured on other masks, and a hole that is filled from one side."""
+    made = train_text(BOTH, data, tmp_path / "m.safetensors")
+    config = json.loads((tmp_path / "m.json").read_text())
+    curve = [one["held_out_bits_per_byte"] for one in config["curve"]]
+    assert curve[0] > 7 and min(curve) < 1.5 and abs(config["integer_bits_per_byte"] / min(curve) - 1) < 0.05
+    assert "masked text model" in made and "given all others" in made
+    model = build("masked_models", {"name": "masked", "path": str(tmp_path / "m.safetensors")}, "scenario.model")
+    values = np.frombuffer(b"abcdefgh" * 8, np.uint8).astype(np.int32)
+    for known in (np.arange(64) < 26, np.arange(64) > 26):
+        table, = model.frequencies([np.where(known, values, -1)], [np.array([26])])
+        assert table[0].argmax() == ord("c") and table[0].max() > 0.3 * 65536
+
+
+@pytest.mark.slow
+@pytest.mark.sionna
+def test_a_masked_training_goes_on_as_if_it_had_not_been_killed(data, tmp_path):
+    """Catches masks that depend on when the training was started."""
+    for name in ("whole", "m"):
+        out = tmp_path / f"{name}.safetensors"
+        if name == "m":
+            with pytest.raises(Killed):
+                train_text(BOTH, data, out, progress=killed_at(77))
+        train_text(BOTH, data, out, resume=name == "m")
+    assert (tmp_path / "m.safetensors").read_bytes() == (tmp_path / "whole.safetensors").read_bytes()
+
+
 @pytest.mark.slow
 @pytest.mark.sionna
 def test_a_finished_training_goes_on_with_more_updates(data, tmp_path):
