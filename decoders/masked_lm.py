@@ -59,6 +59,8 @@ class MaskedLm(Decoder):
     def _fill(self, model: MaskedModel, fillings: list[_Filling]) -> None:
         running = [one for one in fillings if one.places.size]
         for _ in range(self.num_rounds):
+            if not running:
+                return
             tables = model.frequencies([one.values for one in running], [one.places for one in running])
             running = [one for one, table in zip(running, tables) if one.changes(table)]
 
