@@ -57,8 +57,8 @@ def provenance(command: str, digests: dict[str, str] | None = None) -> dict[str,
 
 def _components(scenario: Scenario) -> list[Component]:
     parts = [getattr(task.chain, stage) for task in scenario.tasks for stage in STAGES]
-    models = [part.model for part in parts if isinstance(getattr(part, "model", None), Component)]
-    return [*parts, *models]
+    models = [getattr(part, key, None) for part in parts for key in catalogue.MODEL_KEYS]
+    return [*parts, *(model for model in models if isinstance(model, Component))]
 
 
 def _digests(components: list[Component]) -> dict[str, str]:
