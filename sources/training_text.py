@@ -153,6 +153,8 @@ def card(config: dict[str, Any]) -> str:
         "licence of the data": data["licence"],
         "steps": f"{best['updates']:,} updates of {settings['lanes']} × {settings['window']} tokens, {best['tokens']:,} tokens, "
                  f"seed {settings['seed']}, {best['cpu_seconds']:,.0f} CPU seconds",
+        "repeatable": "bit for bit from data, settings and machine" if settings["minutes"] is None
+        else "not bit for bit: the schedule went by the clock",
         "surprise of a token given the others, bits per byte" if masked else "ideal bits per byte":
             f"{measured}; independent messages of {settings['message_bytes']:,} bytes of the part set aside",
         "not for": "other languages and binary data, which cost more than 8 bits a byte; what it proposes is plausible, not true",

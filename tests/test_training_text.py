@@ -180,4 +180,5 @@ def test_the_clock_can_end_the_schedule(data, tmp_path):
     settings = TINY.model_copy(update={"minutes": 0.02, "updates_per_checkpoint": 5})
     train_text(settings, data, tmp_path / "m.safetensors")
     curve = json.loads((tmp_path / "m.json").read_text())["curve"]
+    assert "| repeatable | not bit for bit" in (tmp_path / "m.md").read_text()
     assert curve[-1]["updates"] > 0 and curve[-1]["seconds"] >= 1.2
