@@ -61,7 +61,7 @@ class Entropy(Coder):
     packet_bits: int | None = Field(512, ge=1, le=_LARGEST, description="payload bits of a packet at most; none = one packet")
     context: str = Field("independent", description="independent | chained | restart:k (afresh every k) | mdc:k (k in turn)")
     repair: Literal["drop", "prefix", "list"] = Field("drop", description="what becomes of a damaged packet")
-    list_size: int = Field(64, ge=1, le=1 << 16, description="error patterns that repair = list tries")
+    list_size: int = Field(256, ge=1, le=1 << 16, description="error patterns that repair = list tries")
     keep_above: float = Field(0.9, gt=0.5, lt=1, description="what a repair keeps is right with this probability at least")
     judge: SerializeAsAny[CausalModel] | None = Field(
         None, description="model that tells text from what a decoder out of step makes; none = the predictor, told the text before")

@@ -20,7 +20,7 @@ from sources.models.uniform import Uniform
 from sources.text import python_docs
 from tests.test_coder import random_tokens, received
 
-CONTEXTS = ("independent", "chained", "restart:3")
+CONTEXTS = ("independent", "chained", "restart:3", "mdc:2")
 FAMILY = constriction.stream.model.Categorical(perfect=False)
 
 
@@ -191,9 +191,9 @@ def packet_ideals(model: CausalModel, tokens: Tokens, packets: Packets) -> list[
     ideals = []
     for packet in range(packets.num_packets):
         state = model.start(1)
-        for position in range(packets.bounds[packets.context[packet, 0]], packets.bounds[packet + 1]):
-            if position == packets.bounds[packet]:
-                ideals.append(0.0)
+        needed = [position for other in range(*packets.context[packet]) for position in packets.positions(other)]
+        ideals.append(0.0)
+        for position in [*needed, *packets.positions(packet)]:
             table = model.frequencies(state)[0]
             if position >= packets.bounds[packet]:
                 ideals[-1] -= np.log2(table[tokens.values[position]] / table.sum())
@@ -222,18 +222,19 @@ def test_a_chain_costs_its_entropy_rate():
 
 
 @pytest.mark.parametrize("context, first_needed", [("independent", [0, 1, 2, 3, 4]), ("chained", [0, 0, 0, 0, 0]),
-                                                   ("restart:3", [0, 0, 0, 3, 3])])
+                                                   ("restart:3", [0, 0, 0, 3, 3]), ("mdc:2", [0, 1, 0, 1, 0])])
 def test_a_loss_takes_what_needs_the_lost_packet(context: str, first_needed: list[int]):
     """Catches a packet decoded without its context, and one given up although its context is there."""
     coder = Entropy(model=Uniform(), context=context, packet_bits=84)
     tokens = random_tokens(50, 256)
     packets, preamble = sent(coder, tokens)
     assert packets.context is not None
-    assert packets.context.tolist() == [[first, packet, 1] for packet, first in enumerate(first_needed)]
+    step = 2 if context == "mdc:2" else 1
+    assert packets.context.tolist() == [[first, packet, step] for packet, first in enumerate(first_needed)]
     for lost in [(0,), (1,), (2,), (4,), (1, 3), (0, 1, 2, 3, 4)]:
         evidence = got(coder, received(packets, lost), preamble)
-        for packet, (first, last, _) in enumerate(packets.context):
-            usable = not set(lost) & {*range(first, last), packet}
+        for packet, needed in enumerate(packets.context):
+            usable = not set(lost) & {*range(*needed), packet}
             assert np.all(evidence.known[packets.positions(packet)] == usable)
         assert np.array_equal(evidence.values[evidence.known], tokens.values[evidence.known])
 
@@ -279,7 +280,7 @@ def test_truncated_and_padded_packets():
     assert not got(coder, with_bits(packets, padded), preamble).known[packets.positions(1)].any()
 
 
-@pytest.mark.parametrize("context", ["independent", "restart:3"])
+@pytest.mark.parametrize("context", ["independent", "restart:3", "mdc:2"])
 def test_headers_that_lie(context: str):
     """Catches an index error, a hang, and tokens written twice, for headers that can't be true of their slot."""
     coder = Entropy(model=Uniform(), context=context, packet_bits=84)
@@ -390,10 +391,10 @@ def test_header_bits_must_hold_the_header():
         sent(Entropy(model=Uniform(), packet_bits=84, header_bits=14), tokens)
 
 
-@pytest.mark.parametrize("context", ["", "chain", "restart", "restart:0", "restart:-1", "restart:1.5", "restart: 2", "chained\n"])
+@pytest.mark.parametrize("context", ["", "chain", "restart", "restart:0", "restart:-1", "restart:1.5", "restart: 2", "chained\n", "mdc", "mdc:0"])
 def test_contexts_that_are_none(context: str):
     """Catches a misspelt context taken for another."""
-    with pytest.raises(ValueError, match="context must be independent, chained, or restart:k"):
+    with pytest.raises(ValueError, match="context must be independent, chained, or restart:k or mdc:k"):
         Entropy(model=Uniform(), context=context)
 
 
