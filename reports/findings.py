@@ -7,16 +7,17 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from channel_sim.store import Trial
-from reports.statistics import Difference, Estimate, paired_difference
+from reports.statistics import Difference, Estimate, holm, paired_difference
 from reports.summary import Row, Summary, describe, point_text, value_text, words
 
-USES_TOLERANCE = 0.02
+SIGNIFICANCE = 0.05
 _MAX_SENTENCES = 5
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One sweep point. `best` holds the arm with the best mean first, then those that its paired interval cannot tell from it.
+    """One sweep point. `best` holds the arm with the best mean first, then those that cannot be told from it: their paired
+    interval holds 0, or Holm's procedure over all pairs of arms at all sweep points does not reject that they are equal.
 
     rival: the arm that comes next, the first of those tied if there are any
     lead:  how far best[0] is ahead of the rival, positive = better
@@ -34,8 +35,26 @@ def findings(summary: Summary, metric: str) -> list[Finding]:
     """One finding a sweep point where `metric` is measured; empty for a metric of which neither way is better."""
     if describe(metric).better == "neither":
         return []
-    found = [_finding(summary, metric, point) for point in summary.points]
-    return [one for one in found if one is not None]
+    ranked = [one for point in summary.points if (one := _ranked(summary, metric, point, summary.arms))]
+    leads = [lead for one in ranked for _, lead in one.leads if lead is not None]
+    adjusted = dict(zip(map(id, leads), holm([lead.p_value for lead in leads], comparisons(summary, metric)), strict=True))
+    return [_finding(summary, one, adjusted) for one in ranked]
+
+
+def comparisons(summary: Summary, metric: str) -> int:
+    """How many pairs of arms there are to be told apart, over all sweep points."""
+    numbers = [sum(row.estimate(metric) is not None for row in summary.at(point)) for point in summary.points]
+    return sum(number * (number - 1) // 2 for number in numbers)
+
+
+def multiplicity(summary: Summary, metric: str) -> str:
+    """What a reader must know of many comparisons; "" where there is one at most."""
+    number = comparisons(summary, metric)
+    if number < 2:
+        return ""
+    return (f"{number:,} pairs of arms might be told apart in the {words(metric)}. Intervals are 95 % each, not widened for that; "
+            "an arm is said to be ahead only where the interval of the difference excludes 0 and Holm's procedure over all of "
+            "these pairs rejects equality at 5 %, so that the risk of any false lead is 5 % in all.")
 
 
 def answer(summary: Summary, metric: str) -> list[str]:
@@ -51,39 +70,42 @@ def answer(summary: Summary, metric: str) -> list[str]:
     return [_sentence(run, metric, summary) for run in runs]
 
 
-def unequal_uses(summary: Summary) -> list[str]:
-    """One line an arm whose channel uses an item are more than 2 % off those of the first arm at some sweep point."""
-    lines = []
-    for arm in summary.arms[1:]:
-        ratios = [ratio for row in summary.of(arm) if (ratio := _uses_ratio(summary, row)) is not None]
-        off = [ratio - 1 for ratio in ratios if abs(ratio - 1) > USES_TOLERANCE]
-        if off:
-            low, high = f"{100 * min(off):+.0f}".replace("-", "−"), f"{100 * max(off):+.0f}".replace("-", "−")
-            lines.append(f"{arm}: {low} %" if low == high else f"{arm}: {low} to {high} %")
-    return lines
+@dataclass(frozen=True)
+class _Ranked:
+    """One sweep point: the arm with the best mean, and the others, next best first, with how far it is ahead of each."""
+
+    point_index: int
+    best: Row
+    mean: Estimate
+    leads: list[tuple[str, Difference | None]]
 
 
-def _uses_ratio(summary: Summary, row: Row) -> float | None:
-    reference = summary.at(row.point.point_index)[0].ledger.get("channel_uses", 0)
-    return row.ledger["channel_uses"] / reference if reference and row.ledger else None
-
-
-def _finding(summary: Summary, metric: str, point_index: int) -> Finding | None:
+def _ranked(summary: Summary, metric: str, point_index: int, arms: Sequence[str]) -> _Ranked | None:
     sign = 1 if describe(metric).better == "higher" else -1
-    measured = [(sign * one.mean, row, one) for row in summary.at(point_index) if (one := row.estimate(metric))]
+    measured = [(sign * one.mean, row, one) for row in summary.at(point_index)
+                if row.point.arm in arms and (one := row.estimate(metric))]
     if not measured:
         return None
     (_, best, mean), *others = sorted(measured, key=lambda entry: -entry[0])  # stable: equal means stay in the order of the arms
-    leads = [(row.point.arm, _lead(best.trials, row.trials, metric, sign)) for _, row, _ in others]
-    ties = [(arm, lead) for arm, lead in leads if lead is None or lead.low is None or lead.low <= 0]
-    rival, lead = (ties or leads)[0] if leads else (None, None)
-    where = point_text(summary.points[point_index])
-    return Finding(point_index, where, (best.point.arm, *(arm for arm, _ in ties)), mean, rival, lead)
+    return _Ranked(point_index, best, mean, [(row.point.arm, lead_of(best.trials, row.trials, metric)) for _, row, _ in others])
 
 
-def _lead(a: Sequence[Trial], b: Sequence[Trial], metric: str, sign: int) -> Difference | None:
+def _finding(summary: Summary, ranked: _Ranked, adjusted: dict[int, float]) -> Finding:
+    ties = [(arm, lead) for arm, lead in ranked.leads if lead is None or not is_told_apart(lead, adjusted[id(lead)])]
+    rival, lead = (ties or ranked.leads)[0] if ranked.leads else (None, None)
+    where = point_text(summary.points[ranked.point_index])
+    best = (ranked.best.point.arm, *(arm for arm, _ in ties))
+    return Finding(ranked.point_index, where, best, ranked.mean, rival, lead)
+
+
+def is_told_apart(lead: Difference, adjusted_p: float) -> bool:
+    """Whether the interval excludes 0 and equality is rejected, many comparisons allowed for."""
+    return lead.low is not None and lead.high is not None and not lead.low <= 0 <= lead.high and adjusted_p <= SIGNIFICANCE
+
+
+def lead_of(a: Sequence[Trial], b: Sequence[Trial], metric: str) -> Difference | None:
     """How far a is ahead of b, positive = better; None where they hold different items or one has not measured it."""
-    better, worse = (a, b) if sign > 0 else (b, a)
+    better, worse = (a, b) if describe(metric).better == "higher" else (b, a)
     try:
         return paired_difference(better, worse, metric)
     except ValueError:
@@ -91,18 +113,18 @@ def _lead(a: Sequence[Trial], b: Sequence[Trial], metric: str, sign: int) -> Dif
 
 
 def _sentence(run: list[Finding], metric: str, summary: Summary) -> str:
-    where = _where(run, summary)
+    where = where_of([one.point_index for one in run], summary)
     where = f"{where[:1].upper()}{where[1:]}, " if where else ""
     best = "highest" if describe(metric).better == "higher" else "lowest"
     last = run[-1]
     at = f"at {last.where} " if len(run) > 1 else ""
     unseen = _unseen(run, summary)
     if len(last.best) > 1:
-        arms = _listed([_quoted(arm) for arm in last.best])
+        arms = listed([quoted(arm) for arm in last.best])
         gap = f" ({at}{_gap(last.lead)})" if last.lead is not None else ""
         return f"{where}{arms} cannot be told apart: one of them has the {best} {words(metric)}{gap}.{unseen}"
-    ahead = f"; {at}it is ahead of {_quoted(last.rival)} by {interval_text(last.lead)}" if last.rival and last.lead else ""
-    return f"{where}{_quoted(last.best[0])} has the {best} {words(metric)}{ahead}.{unseen}"
+    ahead = f"; {at}it is ahead of {quoted(last.rival)} by {interval_text(last.lead)}" if last.rival and last.lead else ""
+    return f"{where}{quoted(last.best[0])} has the {best} {words(metric)}{ahead}.{unseen}"
 
 
 def _gap(lead: Difference) -> str:
@@ -116,29 +138,29 @@ def _unseen(run: list[Finding], summary: Summary) -> str:
     limits = [one for one in run if one.mean.method == "upper limit"]
     if not limits:
         return ""
-    n, where = limits[0].mean.num_items, f" {_where(limits, summary)}" if 1 < len(run) else ""
+    n, where = limits[0].mean.num_items, f" {where_of([one.point_index for one in limits], summary)}" if 1 < len(run) else ""
     return f" It shows no event in {n} items{where}: rare failures could hide there, in up to {100 * min(1, 3 / n):.2g} % of items."
 
 
-def _where(run: list[Finding], summary: Summary) -> str:
+def where_of(points: Sequence[int], summary: Summary) -> str:
     """'at loss rate 0.01 and 0.02'; '' where nothing is swept."""
-    if not run[0].where:
+    if not summary.sweep_keys or not summary.points[points[0]]:
         return ""
     key = summary.sweep_keys[0]
-    values = [summary.points[one.point_index][key] for one in run]
+    values = [summary.points[point][key] for point in points]
     name, _, unit = words(key).removesuffix(")").partition(" (")
     ordered = len(values) > 2 and all(isinstance(value, int | float) for value in values)
-    text = f"{value_text(values[0])} to {value_text(values[-1])}" if ordered else _listed([value_text(value) for value in values])
+    text = f"{value_text(values[0])} to {value_text(values[-1])}" if ordered else listed([value_text(value) for value in values])
     return f"at {name} {text} {unit}".rstrip()
 
 
 def _counted(found: list[Finding], metric: str) -> list[str]:
     best = "highest" if describe(metric).better == "higher" else "lowest"
     alone = [one.best[0] for one in found if len(one.best) == 1]
-    parts = [f"{_quoted(arm)} at {alone.count(arm)}" for arm in sorted(set(alone), key=lambda arm: (-alone.count(arm), arm))]
+    parts = [f"{quoted(arm)} at {alone.count(arm)}" for arm in sorted(set(alone), key=lambda arm: (-alone.count(arm), arm))]
     ties = len(found) - len(alone)
     tied = f"{'; at ' if parts else 'At '}{ties} two or more arms cannot be told apart" if ties else ""
-    head = f"Of {len(found)} sweep points, the {best} {words(metric)} is that of {_listed(parts)}" if parts else ""
+    head = f"Of {len(found)} sweep points, the {best} {words(metric)} is that of {listed(parts)}" if parts else ""
     hidden = [one for one in found if one.mean.method == "upper limit"]
     caution = f" At {len(hidden)} of them the best arm shows no event, where rare failures could hide." if hidden else ""
     return [f"{head}{tied}.{caution}"]
@@ -151,11 +173,11 @@ def _alone(found: list[Finding], metric: str) -> str:
     return f"The {words(metric)} is {interval_text(first.mean)} at {first.where} and {interval_text(last.mean)} at {last.where}."
 
 
-def _quoted(arm: str) -> str:
+def quoted(arm: str) -> str:
     return f"“{arm}”"
 
 
-def _listed(parts: list[str]) -> str:
+def listed(parts: list[str]) -> str:
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
@@ -182,7 +204,7 @@ def rounded(value: float | None, one: Estimate) -> str:
     if value is None:
         return "–"
     width = (one.high - one.low) if one.low is not None and one.high is not None else 0.0
-    if width <= 0:
+    if width <= 1e-12 * abs(value):  # none but for rounding
         return f"{value:,.4g}".replace("-", "−") if abs(value) < 1e4 else f"{value:,.0f}"
     places = 1
     while width * 10**places < 9.5 and places < 9:

@@ -16,9 +16,11 @@ from markupsafe import Markup
 
 from channel_sim.store import Store
 from reports.card_page import card_table
+from reports.comparability import unequal_packets, unequal_uses
 from reports.figures import save_figures
 from reports.files import writing
-from reports.findings import answer, findings, interval_text, unequal_uses
+from reports.findings import answer, findings, interval_text, multiplicity
+from reports.headline import headline
 from reports.ledgers import ledger_table
 from reports.links import link_rows
 from reports.marks import MAX_TOKENS, Marked, legend, mark, original_text
@@ -52,7 +54,8 @@ def write_report(store: Store, folder: Path) -> Path:
     main = metrics[0] if metrics else ""
     footnotes = Footnotes([])
     page = _environment().get_template("report.html").render(
-        meta=_UNSAID | summary.meta, summary=summary, main=main, answer=answer(summary, main), uses=unequal_uses(summary),
+        meta=_UNSAID | summary.meta, summary=summary, main=main, uses=unequal_uses(summary),
+        answer=[*filter(None, [headline(summary, main)]), *answer(summary, main)], packets=unequal_packets(summary),
         findings=findings(summary, main), chain=chain(summary.meta), examples=_examples(store, summary),
         figures=[_figure(summary, metric, folder / "figures") for metric in dict.fromkeys([*metrics, *with_curves])],
         metrics=metrics, table=_table(summary, metrics, footnotes), footnotes=footnotes.texts, ledger=ledger_table(summary),
@@ -192,9 +195,9 @@ def _remarks(summary: Summary) -> list[str]:
             "Intervals are 95 %, over items with their replicates together (BCa bootstrap; Clopper–Pearson where every item is "
             "one trial), because bits and tokens of an item are dependent. No event in n items is written as 0 with the upper "
             "limit 3/n, times the largest item over the mean one where items count unequally.",
-            "All arms meet the same items, losses and noise; differences between arms are therefore paired. The best arm is named "
-            "where its interval to every other arm excludes zero; no correction for many comparisons is made. The pairing gain is "
-            "how many times as many items unpaired arms would need for an interval as short."]
+            *filter(None, [multiplicity(summary, summary.highlights[0])] if summary.highlights else []),
+            "All arms meet the same items, losses and noise; differences between arms are therefore paired. The pairing gain is how "
+            "many times as many items unpaired arms would need for an interval as short."]
 
 
 def _environment() -> Environment:

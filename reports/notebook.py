@@ -10,6 +10,7 @@ from channel_sim.store import Store
 from reports.arrays import write_npz
 from reports.files import writing
 from reports.findings import answer
+from reports.headline import headline
 from reports.summary import summarise
 
 _LOAD = """\
@@ -63,8 +64,8 @@ def write_notebook(store: Store, path: Path) -> list[Path]:
     summary = summarise(store)
     metric = summary.highlights[0] if summary.highlights else ""
     title = summary.meta.get("question") or summary.meta.get("name") or "Results"
-    said = [f"# {title}", *(answer(summary, metric) if metric else [])]
-    cells = [_cell("markdown", "about", "\n\n".join(said)), _cell("code", "load", _LOAD)]
+    said = [f"# {title}", *([headline(summary, metric), *answer(summary, metric)] if metric else [])]
+    cells = [_cell("markdown", "about", "\n\n".join(filter(None, said))), _cell("code", "load", _LOAD)]
     if metric:
         cells += [_cell("code", "table", _TABLE.replace("METRIC", repr(metric))), _cell("code", "figure", _FIGURE),
                   _cell("markdown", "paired", "Arms meet the same items, losses and noise: differences are resampled in pairs."),

@@ -19,9 +19,10 @@ from matplotlib.text import Annotation, Text
 import reports.html
 from channel_sim.ledger import Ledger
 from channel_sim.store import Point, Store, Trial
+from reports.comparability import unequal_uses
 from reports.export import write_samples, write_summary_csv, write_trials_csv
 from reports.figures import draw_metric, save_figures
-from reports.findings import answer, findings, unequal_uses
+from reports.findings import answer, findings
 from reports.html import write_report, write_transmission
 from reports.ledgers import ledger_table
 from reports.marks import legend, mark
