@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,7 @@ class Card:
     bursts:     runs of losses between two arrivals, by bins of their length (`BURST_ENDS`)
     longest:    longest run of losses, those included that the first or the last slot cuts
     snr:        (first bin, counts of fades): bin b holds SNRs in [2b, 2b + 2) dB; empty where there is no radio link
+    lost:       the sequence itself, bool [num_slots], to be looked at; it is not kept on file
     """
 
     num_slots: int
@@ -37,6 +38,7 @@ class Card:
     bursts: tuple[int, ...]
     longest: int
     snr: tuple[int, ...] = ()
+    lost: np.ndarray | None = field(default=None, compare=False, repr=False)
 
     def to_list(self) -> list[Any]:
         """A short JSON value: zeros at the end of a list are left out, and all that no loss leaves."""
@@ -64,7 +66,7 @@ def card_of(lost: np.ndarray, snr_db: np.ndarray | None = None) -> Card:
     counts = _count(np.ascontiguousarray(lost, np.bool_))
     numbers = counts.tolist()
     return Card(len(lost), numbers[0], numbers[1], tuple(numbers[3:3 + NUM_LAGS]), tuple(numbers[3 + NUM_LAGS:]), numbers[2],
-                _histogram(snr_db))
+                _histogram(snr_db), lost)
 
 
 def burst_bin(length: int) -> int:

@@ -74,7 +74,8 @@ def _text(measured: Measured) -> str:
     if measured.value is None:
         return "–"
     low, high = measured.interval or (None, None)
-    return f"{measured.value:.4g}" + (f" [{low:.4g}, {high:.4g}]" if low is not None and high is not None else "")
+    interval = f" [{low:.4g}, {high:.4g}]".replace("inf", "∞") if low is not None and high is not None else ""
+    return f"{measured.value:.4g}{interval}"
 
 
 def _plain(value: float | None) -> str:

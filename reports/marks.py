@@ -2,43 +2,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import accumulate, groupby
 from typing import Any
 
 from channel_sim.types import Origin
 
-MAX_TOKENS = 1500
-MAX_PACKETS = 240
+MAX_TOKENS = {"text": 1500, "bytes": 1500, "symbols": 480}
+"""Tokens of a sample that are shown, by its kind: symbols change their mark at nearly every one."""
+MAX_SLOTS = 480
 MEANINGS = {
     "r": "received", "i": "inferred from noisy bits", "c": "concealed by the prior, right", "cx": "concealed, wrong", "l": "lost",
     "ix": "inferred, wrong", "rx": "received, but wrong: an undetected error",
 }
 """Mark -> meaning. The first five are always in the legend, the others where they occur."""
-_COUNTED = {"i": "inferred", "c": "concealed right", "cx": "concealed wrong", "l": "lost", "ix": "inferred wrong",
+_COUNTED = {"r": "received", "i": "inferred", "c": "concealed right", "cx": "concealed wrong", "l": "lost", "ix": "inferred wrong",
             "rx": "received wrong"}
 _MARKS = {Origin.RECEIVED: "r", Origin.INFERRED: "i", Origin.CONCEALED: "c", Origin.LOST: "l"}
 
 
 @dataclass(frozen=True)
-class Marked:
-    """One restored sample: `runs` of (mark, text) in order, and what was counted over all its tokens, shown or not.
+class Run:
+    """Neighbouring tokens of one mark, as text; `sent` is what they were where that is not what came out, else ""."""
 
-    counts: mark -> tokens; packets: "0010…", 1 = lost, or "" where there are too many to draw
-    """
+    mark: str
+    text: str
+    sent: str = ""
 
-    label: str
-    runs: tuple[tuple[str, str], ...]
-    counts: dict[str, int]
-    num_tokens: int
+
+@dataclass(frozen=True)
+class Timeline:
+    """Losses in the order of the air: `bursts` of (first slot, length), of the first `MAX_SLOTS` slots."""
+
+    bursts: tuple[tuple[int, int], ...]
+    num_slots: int
+    num_lost: int
+    longest: int
     num_packets: int
-    num_lost_packets: int
-    packets: str
+    num_missing: int
 
     @property
-    def is_cut(self) -> bool:
-        return self.num_tokens > MAX_TOKENS
+    def num_shown(self) -> int:
+        return min(self.num_slots, MAX_SLOTS)
+
+    @property
+    def caption(self) -> str:
+        """'28 of 64 slots lost, at most 20 in a row; after protection 0 of 27 packets missing'."""
+        same = (self.num_slots, self.num_lost) == (self.num_packets, self.num_missing)
+        unit = "packets" if self.num_slots == self.num_packets else "slots"
+        burst = f", at most {self.longest:,} in a row" if self.num_lost > 1 else ""
+        cut = f" (the first {MAX_SLOTS} drawn)" if self.num_slots > MAX_SLOTS else ""
+        left = "" if same else f"; of {self.num_packets:,} packets {self.num_missing:,} missing in the end"
+        return f"{self.num_lost:,} of {self.num_slots:,} {unit} lost{burst}{cut}{left}"
+
+
+@dataclass(frozen=True)
+class Marked:
+    """One restored sample: runs in order, what was counted over all its tokens, shown or not, and the losses that it met."""
+
+    label: str
+    runs: tuple[Run, ...]
+    counts: dict[str, int]
+    num_tokens: int
+    num_shown: int
+    timeline: Timeline | None
 
     @property
     def is_whole(self) -> bool:
@@ -46,27 +74,38 @@ class Marked:
 
     @property
     def caption(self) -> str:
-        """'1 of 16 packets lost; 481 tokens: 5 concealed right, 25 concealed wrong'."""
-        parts = [f"{self.counts[kind]:,} {name}" for kind, name in _COUNTED.items() if kind in self.counts]
-        tokens = f"{self.num_tokens:,} tokens{': ' if parts else ', all received'}{', '.join(parts)}"
-        cut = f" (the first {MAX_TOKENS:,} shown)" if self.is_cut else ""
-        return f"{self.num_lost_packets:,} of {self.num_packets:,} packets lost; {tokens}{cut}"
+        """'481 tokens: 451 received, 5 concealed right, 25 concealed wrong'."""
+        if self.is_whole:
+            return f"{self.num_tokens:,} tokens, all received"
+        parts = ", ".join(f"{self.counts[kind]:,} {name}" for kind, name in _COUNTED.items() if kind in self.counts)
+        cut = f" (the first {self.num_shown:,} shown)" if self.num_shown < self.num_tokens else ""
+        return f"{self.num_tokens:,} tokens: {parts}{cut}"
 
 
-def mark(sample: dict[str, Any], label: str) -> Marked:
+def mark(sample: Mapping[str, Any], label: str) -> Marked:
     """A sample of the results file, ready to be shown."""
     original, restored = _tokens(sample, "original"), _tokens(sample, "restored")
     origins = [_MARKS[Origin(origin)] for origin, length in sample["origin"] for _ in range(length)]
     marks = [kind if kind == "l" or a == b else f"{kind}x" for kind, a, b in zip(origins, original, restored, strict=True)]
     counts = {kind: marks.count(kind) for kind in MEANINGS if kind in marks}
-    lost = sample.get("lost_packets", "")
-    runs = tuple(_runs(sample, restored[:MAX_TOKENS], marks[:MAX_TOKENS]))
-    return Marked(label, runs, counts, len(marks), len(lost), lost.count("1"), lost if len(lost) <= MAX_PACKETS else "")
+    shown = min(len(marks), MAX_TOKENS[sample["kind"]])
+    runs = tuple(_runs(sample, original, restored, marks[:shown]))
+    return Marked(label, runs, counts, len(marks), shown, _timeline(sample))
 
 
-def original_text(sample: dict[str, Any]) -> str:
+def _timeline(sample: Mapping[str, Any]) -> Timeline | None:
+    """None where nothing is known of losses on the air."""
+    turns, missing = sample.get("lost_slots"), sample.get("lost_packets", "")
+    if not turns:
+        return None
+    bursts, ends = turns[1::2], list(accumulate(turns))
+    drawn = [(start, min(length, MAX_SLOTS - start)) for start, length in zip(ends[::2], bursts, strict=False) if start < MAX_SLOTS]
+    return Timeline(tuple(drawn), ends[-1], sum(bursts), max(bursts, default=0), len(missing), missing.count("1"))
+
+
+def original_text(sample: Mapping[str, Any]) -> str:
     """What was sent, as far as it is shown."""
-    return _readable(_joined(sample, _tokens(sample, "original")[:MAX_TOKENS]))
+    return _readable(_joined(sample, _tokens(sample, "original")[:MAX_TOKENS[sample["kind"]]]))
 
 
 def legend(shown: Sequence[Marked]) -> list[tuple[str, str]]:
@@ -75,23 +114,30 @@ def legend(shown: Sequence[Marked]) -> list[tuple[str, str]]:
     return [(kind, meaning) for number, (kind, meaning) in enumerate(MEANINGS.items()) if number < 5 or kind in occurring]
 
 
-def _tokens(sample: dict[str, Any], which: str) -> Sequence[str]:
+def _tokens(sample: Mapping[str, Any], which: str) -> Sequence[str]:
     """One string a token; numbers past one digit are written with spaces between them."""
     text, expected = sample[which], sum(length for _, length in sample["origin"])
     return text if len(text) == expected else text.split(" ")
 
 
-def _runs(sample: dict[str, Any], restored: Sequence[str], marks: list[str]) -> Iterator[tuple[str, str]]:
+def _runs(sample: Mapping[str, Any], original: Sequence[str], restored: Sequence[str], marks: list[str]) -> Iterator[Run]:
     start = 0
     for kind, group in groupby(marks):
         stop = start + len(list(group))
-        text = "·" * (stop - start) if kind == "l" else _readable(_joined(sample, restored[start:stop]))
-        # a restored line break would show neither colour nor underline
-        yield kind, text if kind == "r" else text.replace("\n", "↵\n")
+        sent = _shown(sample, original[start:stop]) if kind == "l" or kind.endswith("x") else ""
+        if kind == "r":
+            yield Run(kind, _readable(_joined(sample, restored[start:stop])))
+        else:
+            yield Run(kind, "·" * (stop - start) if kind == "l" else _shown(sample, restored[start:stop]), sent)
         start = stop
 
 
-def _joined(sample: dict[str, Any], tokens: Sequence[str]) -> str:
+def _shown(sample: Mapping[str, Any], tokens: Sequence[str]) -> str:
+    """Text that has a mark: a line break of its own would show neither colour nor underline."""
+    return _readable(_joined(sample, tokens)).replace("\n", "↵\n")
+
+
+def _joined(sample: Mapping[str, Any], tokens: Sequence[str]) -> str:
     return ("" if all(len(token) == 1 for token in tokens) else " ").join(tokens)
 
 

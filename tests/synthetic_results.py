@@ -118,4 +118,15 @@ def sample(arm: str, rate: float, item: int) -> dict[str, Any]:
         else:
             runs.append([kind, 1])
     return {"kind": "text", "item": f"python-docs, topic 'in', bytes {item * 1024} to {item * 1024 + 1023}", "original": TEXT,
-            "restored": "".join(restored), "origin": runs, "lost_packets": "".join("01"[int(one)] for one in lost)}
+            "restored": "".join(restored), "origin": runs, "lost_packets": "".join("01"[int(one)] for one in lost),
+            "lost_slots": turns(lost.tolist())}
+
+
+def turns(lost: list[bool]) -> list[int]:
+    """Lengths of runs that arrived and were lost, in turn, by counting."""
+    lengths, now = [0], False
+    for one in lost:
+        if one != now:
+            lengths, now = [*lengths, 0], one
+        lengths[-1] += 1
+    return lengths
