@@ -225,6 +225,22 @@ def test_what_is_sure_still_has_a_prior():
     assert np.median(agrees) > 2 and np.mean(agrees > 0) > 0.9
 
 
+@pytest.mark.slow  # a trellis takes half a minute to compile
+@pytest.mark.sionna
+@pytest.mark.parametrize("code", ["convolutional", "turbo"])
+@pytest.mark.parametrize("crc", ["crc16", "none"])
+def test_every_code_with_soft_decisions_takes_part(code: str, crc: str):
+    """Catches a code that is let into exchanges and makes nothing of them."""
+    arm = chain(channel={"name": "coded_link", "code": code, "block_bits": 256, "ebno_db": 0.5, "crc": crc,
+                         "on_crc_failure": "deliver"})
+    sent = send(arm, range(3), Key(3))
+    wrong = []
+    for number in (0, 2):
+        outcomes = run(replace(arm, receiver=Receiver(num_exchanges=number)), sent, 0, Key(3))
+        wrong.append(sum(int((one.received.reconstruction.values != one.sent.tokens.values).sum()) for one in outcomes))
+    assert wrong[0] >= 20 and wrong[1] < 0.4 * wrong[0]
+
+
 @pytest.mark.sionna
 @pytest.mark.parametrize(("ebno_db", "crc"), [(1.0, "crc16"), (1.4, "crc16"), (1.0, "none")])
 def test_errors_do_not_rise_with_exchanges(ebno_db: float, crc: str):
