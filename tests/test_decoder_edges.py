@@ -91,7 +91,7 @@ def test_certain_bits_against_the_model(name: str) -> None:
     assert np.array_equal(found.values, values)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name in (*TAKES_A_MODEL, "none", "most_frequent", "repeat_last", "dude")])
+@pytest.mark.parametrize("name", [*TAKES_A_MODEL, "none", "most_frequent", "repeat_last", "dude"])
 def test_certain_bits_that_name_no_token(name: str) -> None:
     """Catches an index past the vocabulary of six, and NaN where all tokens contradict: the next best token, or LOST."""
     decoder = catalogue.CATALOGUE["decoders"][name](**({"model": Uniform(vocab_size=6)} if name in TAKES_A_MODEL else {}))
@@ -117,6 +117,8 @@ def test_cost_of_64_kb(name: str) -> None:
     decoder, vocab_size = decoder_of(name)
     if name in TAKES_A_MODEL:  # the search is at test, not the network
         decoder, vocab_size = decoder.model_copy(update={"model": ExactMarkov(flip_probability=0.1)}), 2
+    if name == "masked_lm":  # how many rounds it takes depends on what is in the item
+        decoder = decoder.model_copy(update={"num_rounds": 1})
     seconds, peaks = [], []
     decoder.restore([evidence(64, vocab_size, Key(6).uniform(64) < 0.9)], [Key(0)])  # compile and load
     for num_tokens in (4096, 65536):
