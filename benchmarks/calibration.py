@@ -1,4 +1,4 @@
-"""How far a decoder's confidence can be believed: `python -m benchmarks.calibration FILE [--messages N] [--figure FILE.svg]`.
+"""How far a decoder's confidence can be believed: `python -m benchmarks.calibration FILE [--train TRAIN]`.
 
 Messages of 1,024 bytes, spread evenly over a text that no model was trained on; 10 % of bytes, then 10 % of byte-pair tokens,
 erased, never two in a row. Of every decoder, over all erased tokens, with 95 % intervals (bootstrap over messages):
@@ -13,6 +13,7 @@ erased, never two in a row. Of every decoder, over all erased tokens, with 95 % 
     sure, wrong    share of tokens that are wrong at a confidence of 0.9 or more
 
 The best constant is chosen in hindsight: no receiver can know it, so what beats it beats every constant. Negative gains are good.
+With TRAIN, also lm_beam with its posterior raised to 1 / T, T of least surprise on as many messages of TRAIN.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from scipy.optimize import minimize_scalar
 from scipy.special import xlogy
 
 from benchmarks.concealment import interval, isolated
@@ -103,14 +105,28 @@ def restorations(decoder: Decoder, part: Part) -> list[Reconstruction]:
     return decoder.restore(evidence, [Key(3).child(index) for index in range(len(evidence))])
 
 
-def answers(decoder: Decoder, part: Part) -> list[Answers]:
-    found = []
-    for one, values, lost in zip(restorations(decoder, part), part.items, part.erased):
+def answers(found: list[Reconstruction], part: Part, temperature: float = 1.0) -> list[Answers]:
+    """What the reconstructions say, with their posteriors raised to 1 / temperature."""
+    said = []
+    for one, values, lost in zip(found, part.items, part.erased):
         assert one.posterior is not None
-        law = one.posterior.astype(np.float64)
-        truth = law[np.arange(len(law)), values[lost]]
-        found.append(Answers((one.values == values)[lost], one.confidence[lost], truth, 1 - 2 * truth + np.sum(law**2, axis=1)))
-    return found
+        law = one.posterior.astype(np.float64) ** (1 / temperature)
+        law /= law.sum(axis=1, keepdims=True)
+        rows = np.arange(len(law))
+        truth = law[rows, values[lost]]
+        said.append(Answers((one.values == values)[lost], law[rows, one.values[lost]].astype(np.float32), truth,
+                            1 - 2 * truth + np.sum(law**2, axis=1)))
+    return said
+
+
+def fitted_temperature(decoder: Decoder, part: Part) -> float:
+    """The temperature of least surprise at the truth."""
+    found = restorations(decoder, part)
+
+    def surprise(temperature: float) -> float:
+        return float(sum(-np.log2(one.truth_probability).sum() for one in answers(found, part, temperature)))
+
+    return float(minimize_scalar(surprise, bounds=(0.5, 4.0), method="bounded").x)
 
 
 def sums(found: list[Answers]) -> Sums:
@@ -225,12 +241,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", type=Path)
     parser.add_argument("--messages", type=int, default=60)
+    parser.add_argument("--train", type=Path, help="text of the models' training, to fit lm_beam's temperature to")
     parser.add_argument("--figure", type=Path, help="where to draw calibration, .svg")
     options = parser.parse_args()
     measured = {}
-    for part, model in zip(parts(options.file, options.messages), (NGram(), TextSmall())):
-        found = {label: answers(decoder, part) for label, decoder in decoders(model, exact=part.vocab_size == 256).items()}
-        show(part, {label: sums(own) for label, own in found.items()})
+    training = parts(options.train, options.messages) if options.train else (None, None)
+    for part, seen, model in zip(parts(options.file, options.messages), training, (NGram(), TextSmall())):
+        chosen = decoders(model, exact=part.vocab_size == 256)
+        restored = {label: restorations(decoder, part) for label, decoder in chosen.items()}
+        found = {label: answers(one, part) for label, one in restored.items()}
+        tempered = {}
+        if seen is not None:
+            temperature = fitted_temperature(chosen["lm_beam"], seen)
+            tempered[f"lm_beam, T = {temperature:.2f}"] = answers(restored["lm_beam"], part, temperature)
+        show(part, {label: sums(own) for label, own in (found | tempered).items()})
         measured[part.name] = found
     if options.figure:
         options.figure.write_bytes(render(draw(measured)))
