@@ -146,8 +146,8 @@ def with_law(model: CausalModel, sample: np.ndarray, folder: Path) -> dict[str, 
     folder.mkdir()
     (folder / "sample").write_bytes(sample.astype(np.uint8).tobytes())
     train_ngram(folder / "sample", folder / "model.safetensors")
-    return {"lm_beam": LmBeam(model=model), "posterior_sample": PosteriorSample(model=model), "lm_greedy": LmGreedy(model=model),
-            "bidirectional": Bidirectional(model=model),
+    return {"lm_beam": LmBeam(model=model, follow_weight=1.0), "lm_greedy": LmGreedy(model=model),
+            "posterior_sample": PosteriorSample(model=model, follow_weight=1.0), "bidirectional": Bidirectional(model=model),
             "ngram, trained": NGramRestorer(model=NGram(path=str(folder / "model.safetensors"))), "dude": Dude()}
 
 
@@ -164,7 +164,6 @@ def markov(num_items: int, folder: Path) -> None:
 def hidden(num_items: int, folder: Path) -> None:
     items, sample = drawn(HiddenMarkov(num_symbols=NUM_SYMBOLS, **HIDDEN), num_items)
     decoders = with_law(HiddenChain(**HIDDEN), sample, folder / "hidden")
-    decoders["lm_beam, look_ahead 24"] = LmBeam(model=HiddenChain(**HIDDEN), beam_width=64, look_ahead=24)
     for e in ERASURES:
         evidence = erased(items, e)
         compare(f"hidden markov, e {e:g}", decoders, evidence, exact(ExactHiddenMarkov(**HIDDEN), evidence))

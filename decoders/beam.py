@@ -31,6 +31,7 @@ class Search:
     model: CausalModel
     beam_width: int
     look_ahead: int
+    follow_weight: float
 
     @property
     def history(self) -> int:
@@ -94,7 +95,8 @@ class _Lane:
         if not self.filled:
             self.begin, self.beam = at, message_start(self.search.history)
         if self.values[at] >= 0:
-            self.beam, moves = follow(self.lattice, self.filled, self.beam, self.values[at], table)
+            self.beam, moves = follow(self.lattice, self.filled, self.beam, self.values[at], table,
+                                      self.search.follow_weight)
         else:
             likelihood, promise = self.outlook.at(at)
             self.beam, moves = branch(self.lattice, self.filled, self.beam, table, likelihood, promise, self.search.beam_width,
@@ -148,9 +150,13 @@ def _run(search: Search, lanes: list[_Lane]) -> None:
         if kept.size == 0:
             break
         sources = np.concatenate([moves[i] for i in kept])
+        anew = sources[:, 0] < 0
         sources[:, 0] += np.repeat(firsts[kept], counts[kept])
         running, counts = [running[i] for i in kept], counts[kept]
+        sources[anew] = 0
         state = model.advance(state[sources[:, 0]], sources[:, 1])
+        if anew.any():
+            state[anew] = model.start(1)
 
 
 def _split(table: np.ndarray, counts: np.ndarray) -> list[np.ndarray]:

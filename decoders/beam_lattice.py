@@ -1,15 +1,13 @@
-"""The lattice behind the beam: hypotheses branch at unknown tokens, follow known ones, and meet where their recent past agrees.
+"""The forward pass of the beam: hypotheses branch at unknown tokens, follow known ones, and meet where their recent past agrees.
 
     token i:   hypothesis ──token, p(token | all before) · p(y_i | token)──▶ hypothesis       beam_width edges a token, the best
-                    └────── all other tokens of all hypotheses ───────────▶ one that speaks for the rest
+                    └────── all other tokens of all hypotheses ───────────▶ no past
 
 Hypotheses that agree in the last `look_ahead` tokens become one: their weights add, and the model goes on from the heavier one. For
-a model that looks back no further, this is exact. What the beam does not hold is not dropped: its weight goes on in one hypothesis,
-the best of what is not held, so no token becomes impossible and a posterior is no surer than the beam can tell. The posterior of a
-token is read backwards off the lattice, whatever the hypotheses have become since.
+a model that looks back no further, this is exact. What the beam does not hold is not dropped: its weight, times what the tokens to
+come seem to say of it, goes on in one hypothesis that has forgotten its past and predicts as at the start of a message.
 
-Source: L. R. Bahl, J. Cocke, F. Jelinek, J. Raviv, IEEE Trans. Inf. Theory 20 (1974); V. Franz, J. B. Anderson, IEEE J. Sel. Areas
-Commun. 16 (1998), who keep the most probable states; drawing backwards: C. K. Carter, R. Kohn, Biometrika 81 (1994).
+Source: as `decoders.lattice`; drawing backwards: C. K. Carter, R. Kohn, Biometrika 81 (1994).
 """
 
 from __future__ import annotations
@@ -24,7 +22,7 @@ from decoders.lattice import Lattice, open_row
 NEGLIGIBLE = 1e-6
 """A hypothesis that is so much less probable than the best is not followed further."""
 BEFORE, OTHERS = -1, -2
-"""Recent tokens that are none: before the lattice begins, and of the hypothesis that speaks for the rest."""
+"""Recent tokens that are none: before the lattice begins, and of the hypothesis without a past."""
 
 
 class Beam(NamedTuple):
@@ -43,17 +41,20 @@ def message_start(look_ahead: int) -> Beam:
 
 
 @njit(cache=True)
-def follow(lattice: Lattice, at: int, beam: Beam, value: int, table: np.ndarray) -> tuple[Beam, np.ndarray]:
-    """A known token: one edge from each hypothesis worth following; (beam after it, moves int64 [width, 2] as `_join`)."""
+def follow(lattice: Lattice, at: int, beam: Beam, value: int, table: np.ndarray, weight: float) -> tuple[Beam, np.ndarray]:
+    """A known token: one edge from each hypothesis worth following; (beam after it, moves int64 [width, 2] as `_join`).
+
+    weight: of the token's log probability beside that of unknown ones.
+    """
     open_row(lattice, at, beam.weights, -1)
     count, least = 0, beam.weights.max() * NEGLIGIBLE
     for source in range(beam.weights.size):
         if beam.weights[source] >= least:
             lattice.sources[at, count], lattice.symbols[at, count] = source, value
-            lattice.factors[at, count] = table[source, value]
+            lattice.factors[at, count] = table[source, value] ** weight
             count += 1
     lattice.num_edges[at] = count
-    return _join(lattice, at, beam, np.zeros(2, np.int64))
+    return _join(lattice, at, beam)
 
 
 @njit(cache=True)
@@ -61,8 +62,8 @@ def branch(lattice: Lattice, at: int, beam: Beam, table: np.ndarray, likelihood:
            row: int, unlisted: np.ndarray) -> tuple[Beam, np.ndarray]:
     """An unknown token: the best `beam_width` edges of all hypotheses and tokens; the others are summed up in `unlisted`.
 
-    table float64 [width, vocab], p(token | past); likelihood [vocab], p(y | token), largest 1; promise [vocab] > 0, what the tokens
-    to come seem to say, counts for the choice of edges alone; unlisted float32 [vocab], row `row` of the unknown tokens.
+    table float64 [width, vocab], p(token | past); likelihood [vocab], p(y | token), largest 1; promise [vocab + 1] > 0, what the
+    tokens to come seem to say, the last without any token before; unlisted float32 [vocab], row `row` of the unknown tokens.
     """
     num_states, vocab = beam.weights.size, table.shape[1]
     factors, scores = np.empty((num_states, vocab)), np.empty((num_states, vocab))
@@ -70,8 +71,7 @@ def branch(lattice: Lattice, at: int, beam: Beam, table: np.ndarray, likelihood:
         for symbol in range(vocab):
             factors[source, symbol] = table[source, symbol] * likelihood[symbol]
             scores[source, symbol] = factors[source, symbol] * beam.weights[source] * promise[symbol]
-    least, count, most = _least_of_best(scores.ravel(), beam_width), 0, 0.0
-    move = np.zeros(2, np.int64)  # the best that is not listed
+    least, count = _least_of_best(scores.ravel(), beam_width), 0
     open_row(lattice, at, beam.weights, row)
     unlisted[:] = 0
     for source in range(num_states):
@@ -81,19 +81,11 @@ def branch(lattice: Lattice, at: int, beam: Beam, table: np.ndarray, likelihood:
                 lattice.factors[at, count] = factors[source, symbol]
                 count += 1
             else:
-                lattice.rest[at, source] += factors[source, symbol]
-                unlisted[symbol] += factors[source, symbol] * beam.weights[source]
-                if scores[source, symbol] > most:
-                    most, move[0], move[1] = scores[source, symbol], source, symbol
+                kept = factors[source, symbol] * promise[symbol] / promise[vocab]  # what no past cannot say itself
+                lattice.rest[at, source] += kept
+                unlisted[symbol] += kept * beam.weights[source]
     lattice.num_edges[at] = count
-    mass = unlisted.sum()
-    if mass > 0:
-        unlisted *= promise
-        # one hypothesis speaks for all that is not listed: what it seemed to promise beyond their mean is taken off its weight
-        share = min(1.0, unlisted.sum() / (mass * promise[move[1]]))
-        lattice.rest[at] *= share
-        unlisted *= share * mass / unlisted.sum()
-    return _join(lattice, at, beam, move)
+    return _join(lattice, at, beam)
 
 
 @njit(cache=True)
@@ -104,11 +96,8 @@ def _least_of_best(scores: np.ndarray, limit: int) -> float:
 
 
 @njit(cache=True)
-def _join(lattice: Lattice, at: int, beam: Beam, others: np.ndarray) -> tuple[Beam, np.ndarray]:
-    """The hypotheses after a token; moves int64 [hypotheses, 2]: where the model goes on from, and by which token.
-
-    others: int64 [2], the move of the hypothesis that speaks for the tokens not listed.
-    """
+def _join(lattice: Lattice, at: int, beam: Beam) -> tuple[Beam, np.ndarray]:
+    """The hypotheses after a token; moves int64 [hypotheses, 2]: where the model goes on from, and by which token; -1 = anew."""
     num_edges, look_ahead = lattice.num_edges[at], beam.recent.shape[1]
     weights, recent = np.zeros(num_edges + 1), np.full((num_edges + 1, look_ahead), OTHERS, np.int32)
     moves, heaviest, count = np.full((num_edges + 1, 2), -1, np.int64), np.zeros(num_edges + 1), 0
@@ -127,7 +116,7 @@ def _join(lattice: Lattice, at: int, beam: Beam, others: np.ndarray) -> tuple[Be
             heaviest[target], moves[target, 0], moves[target, 1] = weight, source, symbol
     lost = (lattice.rest[at, :beam.weights.size] * beam.weights).sum()
     if lost > weights.max() * NEGLIGIBLE:
-        lattice.others[at], weights[count], moves[count] = count, lost, others
+        lattice.others[at], weights[count] = count, lost
         count += 1
     total = weights[:count].sum()
     if total > 0:

@@ -2,7 +2,8 @@
 
     promise_i(v) = sum over u of P(u | v) · p(y_{i+1} | u) · promise_{i+1}(u),        1 past the last token
 
-P(u | v) is what the model predicts after v at the start of a message. It steers which hypotheses a beam keeps and weighs nothing.
+P(u | v) is what the model predicts after v at the start of a message. It steers which hypotheses a beam keeps, and weighs only what
+is not kept, against no token at all.
 
 Source: M. K. Pitt, N. Shephard, "Filtering via simulation: auxiliary particle filters", J. Am. Stat. Assoc. 94 (1999).
 """
@@ -38,7 +39,7 @@ class Outlook:
         self._likelihoods = self._promises = np.zeros((0, evidence.vocab_size))
 
     def at(self, position: int) -> tuple[np.ndarray, np.ndarray]:
-        """(p(y | token), promise) of an unknown token, float64 [vocab] each, largest 1."""
+        """(p(y | token) float64 [vocab]; promise float64 [vocab + 1], the last of no token) of an unknown token; largest 1."""
         if not self._begin <= position < self._end:
             self._look(position)
         return self._likelihoods[position - self._begin], self._promises[position - self._begin]
@@ -52,7 +53,8 @@ class Outlook:
         self._likelihoods = np.exp(logs - logs.max(axis=1, keepdims=True))
         after = int(self.values[stop]) if stop < self.values.size else -1
         law = successions(self.model)
-        self._promises = np.ones_like(self._likelihoods) if law is None else promises(law, self._likelihoods, after)
+        none = np.ones((len(logs), self.evidence.vocab_size + 1))
+        self._promises = none if law is None else promises(law, self._likelihoods, after)
 
 
 def probabilities(model: CausalModel, state: np.ndarray) -> np.ndarray:
@@ -63,7 +65,7 @@ def probabilities(model: CausalModel, state: np.ndarray) -> np.ndarray:
 
 
 def successions(model: CausalModel) -> np.ndarray | None:
-    """float32 [vocab, vocab]: column v is the law of the token after v; None where there are too many tokens."""
+    """float32 [vocab, vocab + 1]: column v is the law of the token after v, the last that of a first one; None if too many."""
     if model.vocab_size > MOST_SYMBOLS:
         return None
     return _successions(model, model.coding_digest())
@@ -71,18 +73,19 @@ def successions(model: CausalModel) -> np.ndarray | None:
 
 @lru_cache(maxsize=4)
 def _successions(model: CausalModel, digest: bytes) -> np.ndarray:
-    state = model.advance(model.start(model.vocab_size), np.arange(model.vocab_size))
-    return np.ascontiguousarray(probabilities(model, state).T, np.float32)
+    start = model.start(model.vocab_size)
+    after = probabilities(model, model.advance(start, np.arange(model.vocab_size)))
+    return np.ascontiguousarray(np.concatenate([after, probabilities(model, start[:1])]).T, np.float32)
 
 
 @njit(cache=True)
 def promises(successions: np.ndarray, likelihoods: np.ndarray, value_after: int) -> np.ndarray:
-    """float64 [n, vocab], largest 1 a row: of each of n unknown tokens in a row, given the token known after them (-1 = none).
+    """float64 [n, vocab + 1], largest 1 a row: of n unknown tokens in a row, given the token known after them (-1 = none).
 
-    likelihoods: float64 [n, vocab].
+    likelihoods: float64 [n, vocab]. The last column is for no token: what the start of a message promises.
     """
     num_tokens, vocab = likelihoods.shape
-    promise = np.ones((num_tokens, vocab))
+    promise = np.ones((num_tokens, vocab + 1))
     weights = np.zeros(vocab)
     if value_after >= 0:
         weights[value_after] = 1.0
@@ -93,7 +96,7 @@ def promises(successions: np.ndarray, likelihoods: np.ndarray, value_after: int)
                 if weights[symbol] > 0:
                     promise[at] += successions[symbol] * weights[symbol]
             promise[at] = np.maximum(promise[at] / promise[at].max(), LEAST)
-        weights = likelihoods[at] * promise[at]
+        weights = likelihoods[at] * promise[at, :vocab]
         weights /= weights.max()
         weights[weights < LEAST * LEAST] = 0.0
     return promise

@@ -21,7 +21,9 @@ class FittedMarkov(ExactMarkovDecoder):
     Source: R. E. Krichevsky, V. K. Trofimov, "The performance of universal encoding", IEEE Trans. Inf. Theory 27 (1981).
     """
 
-    assumptions: ClassVar[tuple[str, ...]] = ("The fitted prior takes the source for a symmetric Markov chain of order one.",)
+    assumptions: ClassVar[tuple[str, ...]] = (
+        "The fitted prior takes the source for a symmetric Markov chain of order one.",
+        "Decoder fitted_markov is not the optimum where the item is too short to tell on which side of 1/2 its flips are.")
 
     flip_probability: None = Field(None, description="estimated from what arrives, so not a key to give")
 

@@ -13,7 +13,10 @@ from channel_sim.keys import Key
 from channel_sim.stages import Decoder
 from channel_sim.types import Evidence, Origin, Reconstruction
 from decoders.beam import Search, find
-from sources.models.model import CausalModel
+from sources.models.model import CausalModel, FiniteContextModel
+
+FOLLOW_WEIGHT = 0.85
+"""Fitted on training text that the shipped network was not trained on: `python -m benchmarks.follow_weight`."""
 
 
 class CausalDecoder(Decoder):
@@ -27,33 +30,48 @@ class CausalDecoder(Decoder):
         return self.model
 
 
-class LmBeam(CausalDecoder):
+class BeamDecoder(CausalDecoder):
+    """What decoders with a beam have in common."""
+
+    beam_width: int = Field(16, ge=1, le=4096, description="hypotheses kept at each unknown token")
+    look_ahead: int = Field(8, ge=1, le=64, description="tokens after a gap by which what fills it is judged")
+    follow_weight: float | None = Field(
+        None, gt=0, le=1, description="weight of the log probabilities of these tokens; default: 1 for a model that looks back a "
+                                      f"limited number of tokens, {FOLLOW_WEIGHT:g} for others")
+
+    def search(self) -> Search:
+        model = self.given_model()
+        own = 1.0 if isinstance(model, FiniteContextModel) else FOLLOW_WEIGHT
+        return Search(model, self.beam_width, self.look_ahead, own if self.follow_weight is None else self.follow_weight)
+
+
+class LmBeam(BeamDecoder):
     """Each unknown token by its posterior given what was received before it and after it, under a causal model.
 
         evidence ─▶ hypotheses, branching at unknown tokens ─▶ weighed by the tokens after the gap ─▶ P(token | y), read backwards
 
-    Symbol-wise maximum a posteriori: fewest wrong tokens if the model is true. Two approximations: of all ways through the unknown
-    tokens the `beam_width` most probable are held at each, chosen with an eye to the tokens that come next (one more hypothesis
-    speaks for all the others); and hypotheses that agree in the last `look_ahead` tokens become one, so a gap is judged
+    Symbol-wise maximum a posteriori: fewest wrong tokens if the model is true. Of all ways through the unknown tokens the
+    `beam_width` most probable are held at each, chosen with an eye to the tokens that come next; what is not held goes on in one
+    hypothesis that has forgotten its past. Hypotheses that agree in the last `look_ahead` tokens become one, so a gap is judged
     by that many tokens after it. For a model that looks back no further than `look_ahead`, with a beam that holds all ways, the
-    posterior is exact. p(y | token) is the product over the bits of `bit_llr`: exact for uncoded binary signalling with known
-    channel state, an approximation elsewhere. Cost grows with unknown tokens times `look_ahead` times `beam_width`.
+    posterior is exact at `follow_weight` 1. A trained network errs after a wrong token in ways that hang together, so that the
+    tokens after a gap say less than their probabilities; hence their weight. p(y | token) is the product over the bits of
+    `bit_llr`: exact for uncoded binary signalling with known channel state, an approximation elsewhere. Cost grows with unknown
+    tokens times `look_ahead` times `beam_width`.
 
     Source: V. Franz, J. B. Anderson, IEEE J. Sel. Areas Commun. 16 (1998); S. Ortmanns, H. Ney, X. Aubert, "A word graph algorithm
     for large vocabulary continuous speech recognition", Computer Speech & Language 11 (1997), on hypotheses that meet.
     """
 
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int] = 2
     source: ClassVar[str] = ("Franz, Anderson, IEEE J. Sel. Areas Commun. 16 (1998); Ortmanns, Ney, Aubert, Computer Speech & "
                              "Language 11 (1997)")
-    assumptions: ClassVar[tuple[str, ...]] = ("Decoder lm_beam takes the bit LLRs of a token as independent of each other.",)
-
-    beam_width: int = Field(16, ge=1, le=4096, description="hypotheses kept at each unknown token")
-    look_ahead: int = Field(8, ge=1, le=64, description="tokens after a gap by which what fills it is judged")
+    assumptions: ClassVar[tuple[str, ...]] = (
+        "Decoder lm_beam takes the bit LLRs of a token as independent of each other.",
+        "Decoder lm_beam is the optimum only as far as its model is the source's law and its beam holds all ways through a gap.")
 
     def restore(self, evidence: Sequence[Evidence], keys: Sequence[Key]) -> list[Reconstruction]:
-        search = Search(self.given_model(), self.beam_width, self.look_ahead)
-        found = find(search, evidence)
+        found = find(self.search(), evidence)
         return [filled(one, two.posterior.argmax(axis=1), two.posterior) for one, two in zip(evidence, found)]
 
 

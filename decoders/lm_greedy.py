@@ -22,12 +22,15 @@ class LmGreedy(CausalDecoder):
     Neither the best symbols nor the best sequence: a filter that commits at once and hears nothing after a token. `posterior` is
     given the decisions before, so it is too sure of itself after a wrong one. On a symmetric Markov source with flip probability
     p and erasures e it errs with p / (1 - λe), λ = 1 - 2p, as the exact causal estimate does: the best guess there is the last
-    symbol known, which a chain of best guesses hands on. p(y | token) is the product over the bits of `bit_llr`.
+    symbol known, which a chain of best guesses hands on; up to 1.4 times the optimum, p / (1 - λe²). p(y | token) is the product
+    over the bits of `bit_llr`.
     """
 
     revision: ClassVar[int] = 1
     _hears_on: ClassVar[bool] = False
-    assumptions: ClassVar[tuple[str, ...]] = ("Decoder lm_greedy takes the bit LLRs of a token as independent of each other.",)
+    assumptions: ClassVar[tuple[str, ...]] = (
+        "Decoder lm_greedy takes the bit LLRs of a token as independent of each other.",
+        "Decoder lm_greedy is not the optimum: it hears nothing after a token, so it errs as the best rule from one side at most.")
 
     def restore(self, evidence: Sequence[Evidence], keys: Sequence[Key]) -> list[Reconstruction]:
         model = self.given_model()
@@ -55,7 +58,7 @@ class LmGreedy(CausalDecoder):
                 for lane, law in zip(open_lanes, table):
                     i = int(running[lane])
                     likelihood, promise = outlooks[i].at(at)
-                    weights = law * likelihood * (promise if self._hears_on else 1.0)
+                    weights = law * likelihood * (promise[:-1] if self._hears_on else 1.0)
                     posteriors[i][num_decided[i]] = weights / weights.sum()
                     tokens[lane] = posteriors[i][num_decided[i]].argmax()
                     num_decided[i] += 1

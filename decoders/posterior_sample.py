@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from pydantic import Field
-
 from channel_sim.keys import Key
 from channel_sim.types import Evidence, Reconstruction
-from decoders.beam import Search, find
-from decoders.lm_beam import CausalDecoder, filled
+from decoders.beam import find
+from decoders.lm_beam import BeamDecoder, filled
 
 
-class PosteriorSample(CausalDecoder):
+class PosteriorSample(BeamDecoder):
     """A sample of p(unknown tokens | y) under a causal model: what may well have been sent, and different in every replicate.
 
     The tokens of one sample fit together; over many, each token comes as often as its posterior says. A sample is wrong more
@@ -26,16 +24,13 @@ class PosteriorSample(CausalDecoder):
     M. West, "Monte Carlo smoothing for nonlinear time series", J. Am. Stat. Assoc. 99 (2004).
     """
 
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int] = 2
     source: ClassVar[str] = "Carter, Kohn, Biometrika 81 (1994); Godsill, Doucet, West, J. Am. Stat. Assoc. 99 (2004)"
     assumptions: ClassVar[tuple[str, ...]] = (
-        "Decoder posterior_sample takes the bit LLRs of a token as independent of each other.",)
-
-    beam_width: int = Field(16, ge=1, le=4096, description="hypotheses kept at each unknown token")
-    look_ahead: int = Field(8, ge=1, le=64, description="tokens after a gap by which what fills it is judged")
+        "Decoder posterior_sample takes the bit LLRs of a token as independent of each other.",
+        "Decoder posterior_sample is not the optimum: a draw errs with 2q(1 - q) where the best guess errs with q.")
 
     def restore(self, evidence: Sequence[Evidence], keys: Sequence[Key]) -> list[Reconstruction]:
-        search = Search(self.given_model(), self.beam_width, self.look_ahead)
         uniforms = [key.child("posterior_sample").uniform(one.num_tokens, 2, 4) for one, key in zip(evidence, keys)]
-        found = find(search, evidence, uniforms)
+        found = find(self.search(), evidence, uniforms)
         return [filled(one, two.drawn, two.posterior) for one, two in zip(evidence, found)]

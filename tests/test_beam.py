@@ -125,7 +125,7 @@ def test_posterior_is_brute_force(recurrent: CausalModel, kind: str) -> None:
         evidence = Evidence(known, np.where(known, values, 0), VOCAB, bit_llr=np.where(known[:, None], 0, evidence.bit_llr))
     num_unknown = int(np.count_nonzero(~evidence.known))
     assert 2 <= num_unknown <= 5
-    (found,) = LmBeam(model=recurrent, beam_width=4096, look_ahead=64).restore([evidence], [Key(0)])
+    (found,) = LmBeam(model=recurrent, beam_width=4096, look_ahead=64, follow_weight=1.0).restore([evidence], [Key(0)])
     expected = marginals(brute_force(recurrent, evidence), num_unknown, VOCAB)
     assert found.posterior is not None
     np.testing.assert_allclose(found.posterior, expected, atol=1e-5)
@@ -144,12 +144,40 @@ def test_a_narrow_beam_is_unsure_not_wrong(recurrent: CausalModel) -> None:
     assert narrow.confidence.max(initial=0, where=~known) < 0.9999 and expected.max() < 0.9999
 
 
+@pytest.mark.parametrize("beam_width", [1, 2, 8])
+def test_what_is_not_held_is_weighed_by_what_follows(beam_width: int) -> None:
+    """Catches weight that goes on as one hypothesis's own: lone symbols of a first-order source are exact at any width."""
+    model, symbols = ExactMarkov(flip_probability=0.5, alphabet_size=8), Key(23).integers(8, 60).astype(np.int32)
+    known = np.arange(60) % 4 > 0
+    (found,) = LmBeam(model=model, beam_width=beam_width).restore([Evidence(known, np.where(known, symbols, 0), 8)], [Key(0)])
+    law = np.full((8, 8), 0.5 / 7) + (0.5 - 0.5 / 7) * np.eye(8)
+    for row, at in enumerate(range(0, 60, 4)):
+        expected = (law[symbols[at - 1]] if at else np.full(8, 1 / 8)) * law[:, symbols[at + 1]]
+        assert found.posterior is not None
+        np.testing.assert_allclose(found.posterior[row], expected / expected.sum(), atol=1e-3)
+
+
+def test_what_follows_may_count_for_less(recurrent: CausalModel) -> None:
+    """Catches a weight that is not applied, or to the unknown token too: p(token) times the power of what comes after it."""
+    values, known = Key(24).integers(VOCAB, 6).astype(np.int32), np.arange(6) != 2
+    evidence, expected = Evidence(known, np.where(known, values, 0), VOCAB), np.empty(VOCAB)
+    for token in range(VOCAB):
+        filled, state, logs = np.where(known, values, token), recurrent.start(1), []
+        for value in filled:
+            logs.append(float(recurrent.log_probabilities(state)[0, value]))
+            state = recurrent.advance(state, np.array([value]))
+        expected[token] = np.exp(logs[2] + 0.5 * sum(logs[3:]))
+    (found,) = LmBeam(model=recurrent, follow_weight=0.5).restore([evidence], [Key(0)])
+    assert found.posterior is not None
+    np.testing.assert_allclose(found.posterior[0], expected / expected.sum(), atol=1e-5)
+
+
 def test_samples_come_as_often_as_the_posterior_says(recurrent: CausalModel) -> None:
     """Catches tokens drawn one by one (they would not fit together), and ways drawn forwards, blind to what follows."""
     values = Key(10).integers(VOCAB, 8).astype(np.int32)
     known = np.array([1, 1, 0, 0, 1, 1, 1, 1], bool)
     evidence, draws = Evidence(known, np.where(known, values, 0), VOCAB), 1200
-    decoder = PosteriorSample(model=recurrent, beam_width=64, look_ahead=8)
+    decoder = PosteriorSample(model=recurrent, beam_width=64, look_ahead=8, follow_weight=1.0)
     found = decoder.restore([evidence] * draws, [Key(11).child(i) for i in range(draws)])
     pairs = np.bincount([one.values[2] * VOCAB + one.values[3] for one in found], minlength=VOCAB**2)
     expected = brute_force(recurrent, evidence)
