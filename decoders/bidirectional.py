@@ -15,7 +15,8 @@ class Bidirectional(LmGreedy):
     best sequence: it commits at once, and past the next known token it hears nothing. Exact for one erased symbol between known
     ones of a first-order source; inside a longer gap it stays with the left side, where the best guess changes sides in the
     middle, so on a symmetric Markov source it errs more than p / (1 - λe²) by what holes of two and more cost: 1.03 to 1.25 times
-    that (`benchmarks.optimum`). One step of the model a token, whatever is lost. p(y | token) is the product over the bits of `bit_llr`.
+    that (`benchmarks.optimum`). One step of the model a token, whatever is lost. p(y | token) is the product over the bits of
+    `bit_llr`.
 
     Source: M. K. Pitt, N. Shephard, J. Am. Stat. Assoc. 94 (1999), the look ahead, here as the posterior itself.
     """

@@ -28,8 +28,8 @@ class NGramRestorer(Decoder):
     Symbol-wise maximum a posteriori, which leaves the fewest wrong bytes if the model is true. It is exact where its paths hold
     every way through a gap. Where they do not, the less promising ways forget their context (see `decoders.ngram_lattice`). It
     takes a byte n-gram alone, no other law: of one trained on 10^6 symbols of a Markov source it errs up to 1.03 times the optimum.
-    A byte is decided with what follows it, up to `lookahead_bytes` beyond its window of 1,024 bytes. p(y | byte) is taken as the product over
-    the bits of `bit_llr`: exact for uncoded binary signalling with known channel state, an approximation elsewhere.
+    A byte is decided with what follows it, up to `lookahead_bytes` beyond its window of 1,024 bytes. p(y | byte) is taken as the
+    product over the bits of `bit_llr`: exact for uncoded binary signalling with known channel state, an approximation elsewhere.
 
     Source: Bahl, Cocke, Jelinek, Raviv, IEEE Trans. Inf. Theory 20 (1974); Franz, Anderson, IEEE J. Sel. Areas Commun. 16 (1998).
     """
