@@ -1,9 +1,10 @@
 # make demo: install and run the quick-start scenario.  make test: lint, types and tests.
+# make test-browser: reports in headless Chromium (Debian: apt-get install chromium chromium-driver).
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint types tests slow figures wheel clean
+.PHONY: demo test lint types tests test-browser slow figures wheel clean
 
 demo: $(VENV)/.installed
 	$(BIN)/channel-sim run quickstart --out results/quickstart
@@ -19,6 +20,9 @@ types: $(VENV)/.installed-dev
 
 tests: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+test-browser: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -rs tests/test_browser.py
 
 slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n 2

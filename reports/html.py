@@ -25,6 +25,7 @@ from reports.headline import headline
 from reports.ledgers import ledger_table
 from reports.links import link_rows
 from reports.marks import MAX_TOKENS, legend
+from reports.paired_figures import save_differences
 from reports.statistics import FEW_ITEMS
 from reports.summary import Summary, describe, point_text, summarise, words
 from reports.viewer import Example, example, viewer
@@ -65,20 +66,26 @@ class Table:
         return sum(len(group["rows"]) for group in self.groups) > _LONG_TABLE
 
 
-def write_report(store: Store, folder: Path) -> Path:
-    """Write folder/report.html and folder/figures/ from the results on file; returns the page's path."""
+def write_report(store: Store, folder: Path, baseline: str | None = None) -> Path:
+    """Write folder/report.html and folder/figures/ from the results on file; returns the page's path.
+
+    baseline: the label of the arm that all others are drawn against
+    """
     summary = summarise(store)
     save_figures(summary, folder / "figures")
+    captions = save_differences(summary, baseline, folder / "figures") if baseline is not None else {}
     metrics = summary.highlights[:_NUM_HIGHLIGHTS]
     with_curves = [metric for metric in dict.fromkeys(curve.metric for curve in summary.curves) if metric in summary.metrics]
     main = metrics[0] if metrics else ""
     page = _environment().get_template("report.html").render(
         meta=_UNSAID | summary.meta, summary=summary, main=main, uses=unequal_uses(summary),
         answer=[*filter(None, [headline(summary, main)]), *answer(summary, main)], packets=unequal_packets(summary),
+        differences=[(_svg(folder / "figures", f"{metric}-difference"), text) for metric, text in captions.items()],
         findings=findings(summary, main), diagram=diagram(summary.meta), viewer=viewer(store, summary),
         figures=[_figure(summary, metric, folder / "figures") for metric in dict.fromkeys([*metrics, *with_curves])],
         results=_table(summary, metrics, "note"), calibration=_calibration(summary), ledger=ledger_table(summary),
-        theory=_theory(summary), cards=card_table(store), links=link_rows(store), remarks=_remarks(summary), too_few=0 < summary.num_items < FEW_ITEMS,
+        theory=_theory(summary), cards=card_table(store), links=link_rows(store), remarks=_remarks(summary),
+        too_few=0 < summary.num_items < FEW_ITEMS,
     )
     return _write(folder / "report.html", page)
 
@@ -102,10 +109,14 @@ def write_transmission(path: Path, title: str, arms: Sequence[Mapping[str, Any]]
 
 
 def _figure(summary: Summary, metric: str, folder: Path) -> dict[str, Any]:
-    return {"metric": metric, "svg": _inline((folder / f"{metric}.svg").read_text(encoding="utf-8"), metric),
+    return {"metric": metric, "svg": _svg(folder, metric),
             "missing": [arm for arm in summary.arms if not any(row.estimate(metric) for row in summary.of(arm))],
             "wide": len(summary.sweep_keys) > 1, "description": describe(metric).description,
             "references": list(dict.fromkeys(f"“{one.label}”" for one in summary.curves if one.metric == metric))}
+
+
+def _svg(folder: Path, name: str) -> Markup:
+    return _inline((folder / f"{name}.svg").read_text(encoding="utf-8"), name)
 
 
 def _inline(svg: str, prefix: str) -> Markup:
@@ -165,8 +176,8 @@ def _remarks(summary: Summary) -> list[str]:
             "one trial), because bits and tokens of an item are dependent. No event in n items is written as 0 with the upper "
             "limit 3/n, times the largest item over the mean one where items count unequally.",
             *filter(None, [multiplicity(summary, summary.highlights[0])] if summary.highlights else []),
-            "All arms meet the same items, losses and noise; differences between arms are therefore paired. The pairing gain is how "
-            "many times as many items unpaired arms would need for an interval as short."]
+            "All arms meet the same items, losses and noise; differences between arms are therefore paired. The pairing gain is "
+            "how many times as many items unpaired arms would need for an interval as short."]
 
 
 def _environment() -> Environment:
