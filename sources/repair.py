@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,20 +26,29 @@ from channel_sim.crc import crc_of_flips
 from channel_sim.types import CERTAIN_LLR, Reception
 
 
-def likely_flips(reliability: np.ndarray) -> Iterator[list[int]]:
-    """Sets of places of float64 [n], by their rising sum, the empty set first; among equal sums, those of few and early places."""
+class Flips(NamedTuple):
+    """Places of bits, the sum of their reliabilities, and the exclusive or of their marks."""
+
+    places: list[int]
+    reliability: float
+    mark: int
+
+
+def likely_flips(reliability: np.ndarray, marks: np.ndarray) -> Iterator[Flips]:
+    """Sets of places of float64 [n] and int64 [n], by rising reliability, the empty set first; of equals, few and early places."""
     order = np.argsort(reliability, kind="stable")
-    sums = reliability[order].tolist()
-    waiting: list[tuple[float, int, tuple[int, ...]]] = [(0.0, 0, ())]
+    places, single, mark = order.tolist(), reliability[order].tolist(), marks[order].tolist()
+    waiting: list[tuple[float, int, tuple[int, ...], int]] = [(0.0, 0, (), 0)]
     while waiting:
-        total, size, ranks = heappop(waiting)
-        yield order[list(ranks)].tolist()
-        last = ranks[-1] if ranks else -1
-        if last + 1 < len(sums):
+        total, size, ranks, marked = heappop(waiting)
+        yield Flips([places[rank] for rank in ranks], total, marked)
+        after = ranks[-1] + 1 if ranks else 0
+        if after < len(places):
             # every set has one parent: its last place one rank down, or, where that is taken, left out
-            heappush(waiting, (total + sums[last + 1], size + 1, (*ranks, last + 1)))
+            heappush(waiting, (total + single[after], size + 1, (*ranks, after), marked ^ mark[after]))
             if ranks:
-                heappush(waiting, (total - sums[last] + sums[last + 1], size, (*ranks[:-1], last + 1)))
+                swapped = total - single[after - 1] + single[after]
+                heappush(waiting, (swapped, size, (*ranks[:-1], after), marked ^ mark[after - 1] ^ mark[after]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,16 +82,16 @@ class Damage:
         reliability = np.abs(llr)
         if np.all(reliability >= CERTAIN_LLR):
             reliability = np.full(llr.size, np.log(max(llr.size, 2)))
-        flips = list(islice(likely_flips(reliability), list_size))
         remainders = crc_of_flips(num_bits, name)
-        must_be = np.bitwise_xor.reduce(remainders[wrong > 0], initial=0)
-        passed = [not must_be ^ np.bitwise_xor.reduce(remainders[places], initial=0) for places in flips]
+        must_be = int(np.bitwise_xor.reduce(remainders[wrong > 0], initial=0))
+        flips = list(islice(likely_flips(reliability, remainders), list_size))
+        passed = [one.mark == must_be for one in flips]
         intact = -np.log1p(np.exp(-reliability))  # ln P(right) of each bit
-        log_weights = np.array([intact.sum() - reliability[places].sum() for places in flips])
-        first = np.array([min(places, default=num_bits) for places in flips]).clip(max=num_bits)
+        log_weights = intact.sum() - np.array([one.reliability for one in flips])
+        first = np.array([min(one.places, default=num_bits) for one in flips]).clip(max=num_bits)
         return Damage(
             decided=wrong[:num_bits].astype(np.uint8),
-            repairs=[_flipped(wrong[:num_bits], places) for places, fits in zip(flips, passed, strict=True) if fits],
+            repairs=[_flipped(wrong[:num_bits], one.places) for one, fits in zip(flips, passed, strict=True) if fits],
             log_weights=log_weights[passed],
             first_wrong=first[passed],
             elsewhere=_elsewhere(reliability, intact, num_bits, first, log_weights) * 2.0 ** (num_bits - llr.size),

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
-from itertools import product
+from itertools import islice, product
 from typing import Any
 
 import numpy as np
@@ -55,16 +54,19 @@ def signed(packets: Packets, reliability: float) -> np.ndarray:
 def test_flips_come_in_the_order_of_their_sums():
     """Catches a set that is missing, doubled or out of turn; all 128 sets of 7 places, some of them alike."""
     reliability = np.array([2.0, 0.5, 0.5, 3.25, 0.0, 1.0, 2.0])
-    found = [tuple(sorted(places)) for places in likely_flips(reliability)]
+    marks = np.array([1, 2, 4, 8, 16, 32, 64])
+    listed = list(likely_flips(reliability, marks))
+    found = [tuple(sorted(flips.places)) for flips in listed]
     sums = [reliability[list(places)].sum() for places in found]
     assert found[0] == () and len(found) == len(set(found)) == 128
     assert np.all(np.diff(sums) >= -1e-12)
+    np.testing.assert_allclose([flips.reliability for flips in listed], sums, atol=1e-12)
+    assert [flips.mark for flips in listed] == [sum(1 << place for place in places) for places in found]
 
 
 def test_few_flips_go_before_many_that_are_as_likely():
     """Catches a receiver of hard decisions that tries the first bits in all their combinations before it tries the last bit."""
-    patterns: Iterator[list[int]] = likely_flips(np.zeros(50))
-    sizes = [len(next(patterns)) for _ in range(60)]
+    sizes = [len(flips.places) for flips in islice(likely_flips(np.zeros(50), np.zeros(50, int)), 60)]
     assert sizes == [0] + [1] * 50 + [2] * 9
 
 
