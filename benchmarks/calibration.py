@@ -10,7 +10,8 @@ erased, never two in a row. Of every decoder, over all erased tokens, with 95 % 
     area           mean error rate of the most confident tokens over all coverages, message by message; gain: less any constant's
     posterior      Brier score of the whole posterior (0 to 2), which can be compared between decoders that choose otherwise
     ECE            |confidence - right| in ten bins of confidence, over all tokens
-    sure, wrong    share of tokens that are wrong at a confidence of 0.9 or more
+    sure, wrong    share of tokens that are wrong at a confidence of 0.9 or more: what abstain_below = 0.9 leaves of the errors
+    doubted        share of tokens at a confidence below 0.9: what that gives up
 
 The best constant is chosen in hindsight: no receiver can know it, so what beats it beats every constant. Negative gains are good.
 With TRAIN, also lm_beam with its posterior raised to 1 / T, T of least surprise on as many messages of TRAIN.
@@ -137,7 +138,8 @@ def sums(found: list[Answers]) -> Sums:
             "tokens": one.right.size, "right": one.right.sum(), "said": one.confidence.sum(dtype=np.float64),
             "nll": -np.log2(np.maximum(one.truth_probability, 2.0**-30)).sum(),
             "brier": np.sum((one.confidence.astype(np.float64) - one.right) ** 2),
-            "posterior": one.posterior_score.sum(), "sure and wrong": np.sum((one.confidence >= CONFIDENT) & ~one.right),
+            "posterior": one.posterior_score.sum(), "doubted": np.sum(one.confidence < CONFIDENT),
+            "sure and wrong": np.sum((one.confidence >= CONFIDENT) & ~one.right),
             "messages": min(one.right.size, 1), "area": risk_coverage_area(one.confidence.astype(np.float64), one.right),
             "constant area": np.mean(~one.right) if one.right.size else 0.0,
             "in bin": np.bincount(bins, minlength=NUM_BINS), "right in bin": np.bincount(bins, one.right, NUM_BINS),
@@ -172,7 +174,8 @@ def scores(vocab_size: int) -> dict[str, Callable[[Sums], np.ndarray]]:
         "right": per_token("right"), "said": per_token("said"), "NLL": per_token("nll"), "NLL gain": nll_gain(vocab_size),
         "Brier": per_token("brier"), "Brier gain": brier_gain, "area": lambda total: total["area"] / total["messages"],
         "area gain": lambda total: (total["area"] - total["constant area"]) / total["messages"],
-        "posterior": per_token("posterior"), "ECE": calibration_error, "sure, wrong": per_token("sure and wrong")}
+        "posterior": per_token("posterior"), "ECE": calibration_error, "sure, wrong": per_token("sure and wrong"),
+        "doubted": per_token("doubted")}
 
 
 def resampled(own: Sums) -> Sums:
