@@ -38,8 +38,8 @@ def ledger_table(summary: Summary) -> LedgerTable:
     by_arm = {arm: [row.ledger for row in summary.of(arm) if row.ledger] for arm in summary.arms}
     means = {arm: _mean(ledgers) for arm, ledgers in by_arm.items() if ledgers}
     kinds = [kind for kind in (*_KINDS, *_SIGNALS) if any(ledger.get(kind) for ledger in means.values())]
-    rows = [LedgerRow(arm, _range([one["channel_uses"] for one in by_arm[arm]]), f"{ledger['transmissions']:,.4g}",
-                      _range([one["energy"] for one in by_arm[arm]]),
+    rows = [LedgerRow(arm, _range([one["channel_uses"] for one in by_arm[arm]]),
+                      f"{ledger['transmissions']:,.1f}".removesuffix(".0"), _range([one["energy"] for one in by_arm[arm]]),
                       tuple((_count(ledger[kind]), _share(ledger, kind)) for kind in kinds)) for arm, ledger in means.items()]
     return LedgerTable(tuple((_KINDS | _SIGNALS)[kind] for kind in kinds), tuple(rows))
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+import scenarios
 from reports.html import write_report, write_transmission
-from scenarios.python_api import conduct
-from scenarios.scenario import load, shipped
+from scenarios.scenario import shipped
 from tests.browser import CHROMIUM, DRIVER, Browser
 from tests.synthetic_results import ARMS, sample, synthetic_store
 
@@ -54,7 +54,7 @@ def shown(browser: Browser) -> str:
 @pytest.mark.parametrize("name", shipped())
 def test_the_report_of_every_shipped_scenario_works(browser: Browser, tmp_path: Path, name: str) -> None:
     """Catches a page that overflows, complains, loads something, or whose slider shows the same at both ends."""
-    conduct(load(name, {"items": 2}), tmp_path / "out")
+    scenarios.run(name, tmp_path / "out", items=2)
     page = tmp_path / "out" / "report.html"
     assert page.stat().st_size < 6_000_000
     for width in WIDTHS.values():
