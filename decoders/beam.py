@@ -32,6 +32,7 @@ class Search:
     beam_width: int
     look_ahead: int
     follow_weight: float
+    guide: MaskedModel | None = None
 
     @property
     def history(self) -> int:
@@ -55,7 +56,8 @@ def find(search: Search, evidence: Sequence[Evidence], uniforms: Sequence[np.nda
     found: list[Findings] = []
     for first in range(0, len(evidence), ITEMS_IN_STEP):
         batch = range(first, min(first + ITEMS_IN_STEP, len(evidence)))
-        lanes = [_Lane(search, evidence[i], uniforms[i] if uniforms else None) for i in batch]
+        hints = _hints(search.guide, [evidence[i] for i in batch])
+        lanes = [_Lane(search, evidence[i], uniforms[i] if uniforms else None, hint) for i, hint in zip(batch, hints)]
         with one_blas_thread():
             _run(search, lanes)
         found += [lane.found for lane in lanes]
@@ -69,11 +71,21 @@ def check_vocabulary(model: CausalModel | MaskedModel, evidence: Sequence[Eviden
                                f"{model.vocab_size}; name a model that fits the tokenizer")
 
 
+def _hints(guide: MaskedModel | None, evidence: Sequence[Evidence]) -> list[np.ndarray]:
+    """float32 [unknown tokens, vocab] of each item: what a guide makes of them, given what is known on both sides."""
+    if guide is None:
+        return [np.broadcast_to(np.float32(1), (int(np.count_nonzero(~one.known)), one.vocab_size)) for one in evidence]
+    check_vocabulary(guide, evidence)
+    values = [np.where(one.known, one.values, -1).astype(np.int32) for one in evidence]
+    tables = guide.frequencies(values, [np.flatnonzero(one < 0) for one in values])
+    return [table.astype(np.float32) / np.float32(1 << guide.frequency_bits) for table in tables]
+
+
 class _Lane:
     """One item on its way through the beam."""
 
-    def __init__(self, search: Search, evidence: Evidence, uniforms: np.ndarray | None) -> None:
-        self.search, self.evidence, self.uniforms = search, evidence, uniforms
+    def __init__(self, search: Search, evidence: Evidence, uniforms: np.ndarray | None, hints: np.ndarray) -> None:
+        self.search, self.evidence, self.uniforms, self.hints = search, evidence, uniforms, hints
         self.outlook = Outlook(search.model, evidence)
         self.values = self.outlook.values
         num_unknown = int(np.count_nonzero(self.values < 0))
@@ -99,8 +111,9 @@ class _Lane:
                                       self.search.follow_weight)
         else:
             likelihood, promise = self.outlook.at(at)
-            self.beam, moves = branch(self.lattice, self.filled, self.beam, table, likelihood, promise, self.search.beam_width,
-                                      self.unknown, self.found.posterior[self.unknown])
+            hint = np.array(self.hints[self.unknown])
+            self.beam, moves = branch(self.lattice, self.filled, self.beam, table, likelihood, promise, hint,
+                                      self.search.beam_width, self.unknown, self.found.posterior[self.unknown])
             self.unknown += 1
         self.filled += 1
         if self.num_hypotheses == 1 or at + 1 == self.values.size:

@@ -58,19 +58,20 @@ def follow(lattice: Lattice, at: int, beam: Beam, value: int, table: np.ndarray,
 
 
 @njit(cache=True)
-def branch(lattice: Lattice, at: int, beam: Beam, table: np.ndarray, likelihood: np.ndarray, promise: np.ndarray, beam_width: int,
-           row: int, unlisted: np.ndarray) -> tuple[Beam, np.ndarray]:
+def branch(lattice: Lattice, at: int, beam: Beam, table: np.ndarray, likelihood: np.ndarray, promise: np.ndarray, hint: np.ndarray,
+           beam_width: int, row: int, unlisted: np.ndarray) -> tuple[Beam, np.ndarray]:
     """An unknown token: the best `beam_width` edges of all hypotheses and tokens; the others are summed up in `unlisted`.
 
     table float64 [width, vocab], p(token | past); likelihood [vocab], p(y | token), largest 1; promise [vocab + 1] > 0, what the
-    tokens to come seem to say, the last without any token before; unlisted float32 [vocab], row `row` of the unknown tokens.
+    tokens to come seem to say, the last without any token before; hint float32 [vocab] > 0, what else decides on the edges to be
+    held; unlisted float32 [vocab], row `row` of the unknown tokens.
     """
     num_states, vocab = beam.weights.size, table.shape[1]
     factors, scores = np.empty((num_states, vocab)), np.empty((num_states, vocab))
     for source in range(num_states):
         for symbol in range(vocab):
             factors[source, symbol] = table[source, symbol] * likelihood[symbol]
-            scores[source, symbol] = factors[source, symbol] * beam.weights[source] * promise[symbol]
+            scores[source, symbol] = factors[source, symbol] * beam.weights[source] * promise[symbol] * hint[symbol]
     least, count = _least_of_best(scores.ravel(), beam_width), 0
     open_row(lattice, at, beam.weights, row)
     unlisted[:] = 0

@@ -13,7 +13,7 @@ from channel_sim.keys import Key
 from channel_sim.stages import Decoder
 from channel_sim.types import Evidence, Origin, Reconstruction
 from decoders.beam import Search, find
-from sources.models.model import CausalModel, FiniteContextModel
+from sources.models.model import CausalModel, FiniteContextModel, MaskedModel
 
 FOLLOW_WEIGHT = 0.85
 """Fitted on training text that the shipped network was not trained on: `python -m benchmarks.follow_weight`."""
@@ -38,11 +38,13 @@ class BeamDecoder(CausalDecoder):
     follow_weight: float | None = Field(
         None, gt=0, le=1, description="weight of the log probabilities of these tokens; default: 1 for a model that looks back a "
                                       f"limited number of tokens, {FOLLOW_WEIGHT:g} for others")
+    guide: SerializeAsAny[MaskedModel] | None = Field(None, description="masked model with a say in what the beam holds, or none")
 
     def search(self) -> Search:
         model = self.given_model()
         own = 1.0 if isinstance(model, FiniteContextModel) else FOLLOW_WEIGHT
-        return Search(model, self.beam_width, self.look_ahead, own if self.follow_weight is None else self.follow_weight)
+        weight = own if self.follow_weight is None else self.follow_weight
+        return Search(model, self.beam_width, self.look_ahead, weight, self.guide)
 
 
 class LmBeam(BeamDecoder):
@@ -52,8 +54,9 @@ class LmBeam(BeamDecoder):
 
     Symbol-wise maximum a posteriori: fewest wrong tokens if the model is true. Of all ways through the unknown tokens the
     `beam_width` most probable are held at each, chosen with an eye to the tokens that come next; what is not held goes on in one
-    hypothesis that has forgotten its past. Hypotheses that agree in the last `look_ahead` tokens become one, so a gap is judged
-    by that many tokens after it. For a model that looks back no further than `look_ahead`, with a beam that holds all ways, the
+    hypothesis that has forgotten its past. A `guide` that hears both sides has a say in which are held, and none
+    in what they weigh. Hypotheses that agree in the last `look_ahead` tokens become one, so a gap is judged by that many tokens
+    after it. For a model that looks back no further than `look_ahead`, with a beam that holds all ways, the
     posterior is exact at `follow_weight` 1. A trained network errs after a wrong token in ways that hang together, so that the
     tokens after a gap say less than their probabilities; hence their weight. p(y | token) is the product over the bits of
     `bit_llr`: exact for uncoded binary signalling with known channel state, an approximation elsewhere. Cost grows with unknown

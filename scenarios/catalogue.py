@@ -104,7 +104,7 @@ CATALOGUE: Mapping[str, Mapping[str, type[Component]]] = MappingProxyType({
         "receiver": Receiver,
     },
 })
-MODEL_KEYS = ("model", "judge")
+MODEL_KEYS = ("model", "judge", "guide")
 """Keys of components that name a model."""
 _NAMES = {cls: name for classes in CATALOGUE.values() for name, cls in classes.items()}
 _FORMATS = {ngram_model.FORMAT: "ngram", neural.FORMAT: "recurrent", masked.FORMAT: "masked"}
@@ -134,16 +134,16 @@ def build(kind: str, table: Mapping[str, Any], where: str) -> Component:
             raise RequestError(f"{where}.{key}: {table['name']} has no such key{nearest(key, cls.model_fields)}")
     for key in MODEL_KEYS:
         if fields.get(key) is not None and not isinstance(fields[key], Component):
-            fields[key] = build(models_for(cls), model_table(fields[key], f"{where}.{key}"), f"{where}.{key}")
+            fields[key] = build(models_for(cls, key), model_table(fields[key], f"{where}.{key}"), f"{where}.{key}")
     try:
         return cls(**fields)
     except ValidationError as error:
         raise RequestError(_one_line(error, where)) from error
 
 
-def models_for(cls: type[Component]) -> str:
-    """The kind of models that a component takes: those that predict what comes next, or those that fill in."""
-    return "masked_models" if issubclass(cls, masked_lm.MaskedLm) else "models"
+def models_for(cls: type[Component], key: str = "model") -> str:
+    """The kind of models that a component takes under `key`: those that predict what comes next, or those that fill in."""
+    return "masked_models" if key == "guide" or issubclass(cls, masked_lm.MaskedLm) else "models"
 
 
 def nearest(name: Any, allowed: Mapping[str, Any] | list[str]) -> str:

@@ -9,8 +9,11 @@ from channel_sim.checks import RequestError
 from channel_sim.keys import Key
 from channel_sim.types import Evidence, Origin
 from decoders.exact_markov import ExactMarkovDecoder
+from decoders.lm_beam import LmBeam
 from decoders.masked_lm import MaskedLm
+from scenarios import catalogue
 from scenarios.scenario import load
+from sources.models.markov import ExactMarkov
 from sources.models.masked import Masked
 from sources.models.model import MaskedModel
 from tests.chains import files
@@ -181,3 +184,51 @@ def test_wrong_models_are_refused_with_the_cure(model: Masked):  # noqa: F811
     with pytest.raises(RequestError, match="no model is called 'masked'"):
         load(tables | {"decoder": {"name": "lm_beam", "model": str(files() / "tiny-masked.safetensors")}})
     assert SIZES.vocab_size == model.vocab_size
+
+
+def test_a_guide_changes_what_is_held_and_not_what_it_weighs():
+    """Catches a guide that is counted as evidence: a beam that holds all ways has the exact posterior with it or without."""
+    values, lost = markov(200), Key(14).uniform(200) < 0.5
+    exact, = ExactMarkovDecoder(flip_probability=FLIP).restore([erased(values, lost)], keys(1))
+    for guide in (None, Bridge()):
+        found, = restored(LmBeam(model=ExactMarkov(flip_probability=FLIP), beam_width=64, guide=guide), erased(values, lost))
+        assert np.abs(found.posterior - exact.posterior).max() < 1e-3
+
+
+class Oracle(MaskedModel):
+    """Sure of one token in each place, right or wrong."""
+
+    sure_of: tuple[int, ...]
+
+    @property
+    def vocab_size(self) -> int:
+        return 256
+
+    def frequencies(self, messages, asked):
+        chosen = [np.array(self.sure_of)[places] for places in asked]
+        return [np.where(np.arange(256) == one[:, None], 65536 - 255, 1) for one in chosen]
+
+
+def test_a_guide_says_what_a_narrow_beam_holds():
+    """Catches a guide that is dropped on its way, or read at another place: what it holds, what follows is asked to confirm."""
+    prior = catalogue.build("models", {"name": "recurrent", "path": str(files() / "tiny.safetensors")}, "it")
+    lost, told = np.arange(30) % 4 == 2, []
+    given = erased(np.arange(30, dtype=np.int32), lost, 256)
+    for seed in (15, 16):
+        guide = Oracle(sure_of=tuple(Key(seed).integers(256, 30).tolist()))
+        told.append([restored(LmBeam(model=prior, beam_width=1, guide=one), given)[0].posterior for one in (None, guide)])
+    assert np.array_equal(told[0][0], told[1][0]) and np.abs(told[0][1] - told[1][1]).max() > 1e-3
+    for _, guided in told:
+        assert np.abs(guided - told[0][0]).max() > 1e-3
+
+
+def test_a_scenario_names_a_guide_by_its_path_and_only_a_masked_one():
+    """Catches a guide that only Python can give, a causal model in its place, and one of other tokens."""
+    path = str(files() / "tiny-masked.safetensors")
+    tables = {"question": "?", "items": 1, "source": {"name": "text", "item_bytes": 64}, "arm": [{"label": "a"}]}
+    decoder = load(tables | {"decoder": {"name": "lm_beam", "guide": path}}).tasks[0].chain.decoder
+    assert isinstance(decoder, LmBeam) and decoder.guide == Masked(path=path)
+    with pytest.raises(RequestError, match="no masked_model is called 'ngram'"):
+        load(tables | {"decoder": {"name": "lm_beam", "guide": "ngram"}})
+    with pytest.raises(RequestError, match="decoder.guide: masked knows 256 tokens, the tokenizer bpe makes 1024"):
+        load(tables | {"tokenizer": {"name": "bpe"}, "decoder": {"name": "lm_beam", "guide": path}})
