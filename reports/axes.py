@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from reports.comparability import marks
 from reports.summary import Summary, describe, point_text, value_text, words
 
 _MATHS = {"Es/N0 (dB)": "$E_s/N_0$ (dB)", "Eb/N0 (dB)": "$E_b/N_0$ (dB)"}
@@ -18,6 +19,12 @@ def panels_of(summary: Summary) -> dict[str, list[int]]:
         rest = point_text({key: sweep.get(key) for key in summary.sweep_keys[1:]})
         panels.setdefault(rest[:1].upper() + rest[1:], []).append(index)
     return panels
+
+
+def names_of(summary: Summary) -> dict[str, str]:
+    """Arm -> its name in a legend, with what keeps it from being compared: 'compress, drop lost (−41 % uses)'."""
+    marked = marks(summary)
+    return {arm: f"{arm} ({marked[arm]})" if arm in marked else arm for arm in summary.arms}
 
 
 def places_of(summary: Summary, points: list[int]) -> dict[int, float]:

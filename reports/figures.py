@@ -16,6 +16,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+from matplotlib.transforms import ScaledTranslation, Transform
 
 from reports.axes import (
     axis_words,
@@ -26,6 +27,7 @@ from reports.axes import (
     is_number,
     lowest_shown,
     markers_of,
+    names_of,
     panels_of,
     places_of,
 )
@@ -33,12 +35,14 @@ from reports.files import writing
 from reports.statistics import Estimate
 from reports.summary import Summary, value_text, words
 
-COLUMN_INCHES = 3.5
+COLUMN_INCHES, PAGE_INCHES = 3.5, 7.16
+KINDS = ("svg", "pdf", "png")
 # Okabe and Ito's colours, darkened to 3:1 on white, ordered so that neighbours differ in grey; markers differ for all
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#8C3A6E", "#111111", "#B07A00", "#3E9BC9", "#6B6B6B")
 MARKERS = ("o", "s", "^", "D", "v", "X", "P", "*")
 _DASHES: tuple[Any, ...] = ((0, (5, 2)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5)), (0, (2, 1.5)))
 _SMALLEST = 1e-9
+_STEP_POINTS = 1.0
 _LEGEND_CHARACTERS = 58
 _CURVE_COLOURS = ("#000000", "#555555", "#000000", "#555555")
 _STYLE: dict[Any, Any] = {
@@ -58,45 +62,60 @@ def draw_metric(summary: Summary, metric: str) -> Figure:
     Bars are 95 % intervals; an arrow marks a limit (no event, or nothing but events); dashed lines are closed forms.
     """
     with style():
-        panels = panels_of(summary)
-        columns, lines = min(2, len(panels)), -(-len(panels) // 2)
         swept = bool(summary.sweep_keys)
-        labels = _legend_labels(summary, metric)
-        legend_inches = 0.16 * -(-len(labels) // _legend_columns(labels))
-        height = (2.1 * lines if swept else 0.75 + 0.22 * len(summary.arms)) + legend_inches
-        figure = Figure(figsize=(COLUMN_INCHES * columns, height))
-        axes = figure.subplots(lines, columns, squeeze=False, sharex=swept, sharey=swept)
-        for axis in axes.flat[len(panels):]:
-            axis.set_visible(False)
-        for axis, (title, points) in zip(axes.flat, panels.items(), strict=False):
-            axis.set_title(title)
+        figure, axes = lay_out(summary, _legend_labels(summary, metric), swept=swept)
+        for axis, points in axes:
             (_draw_panel if swept else _draw_dots)(axis, summary, metric, points)
-        for axis in axes.flat[max(0, len(panels) - columns):len(panels)]:
-            axis.tick_params(labelbottom=True)
         if swept:
-            _label(figure, axes, summary, metric)
-        _add_legend(figure)
+            label_axes(figure, axes, axis_words(summary.sweep_keys[0]), axis_words(metric))
+        add_legend(figure)
     return figure
 
 
+def lay_out(summary: Summary, labels: Sequence[str], *, swept: bool = True) -> tuple[Figure, list[tuple[Axes, list[int]]]]:
+    """An empty figure and its panels, each with its sweep points: one column of a page wide, two where there are several.
+
+    labels: what the legend will say; swept: panels of one height and axes in common, else a line an arm
+    """
+    panels = panels_of(summary)
+    columns, lines = min(2, len(panels)), -(-len(panels) // 2)
+    legend_inches = 0.16 * -(-len(labels) // _legend_columns(labels))
+    height = (2.1 * lines if swept else 0.75 + 0.22 * len(summary.arms)) + legend_inches
+    figure = Figure(figsize=(COLUMN_INCHES if columns == 1 else PAGE_INCHES, height))
+    axes = figure.subplots(lines, columns, squeeze=False, sharex=swept, sharey=swept)
+    for axis in axes.flat[len(panels):]:
+        axis.set_visible(False)
+    for axis, title in zip(axes.flat, panels, strict=False):
+        axis.set_title(plain(title))
+    for axis in axes.flat[max(0, len(panels) - columns):len(panels)]:
+        axis.tick_params(labelbottom=True)
+    return figure, list(zip(axes.flat, panels.values(), strict=False))
+
+
 def save_figures(summary: Summary, folder: Path, metrics: Sequence[str] | None = None) -> list[Path]:
-    """Write folder/<metric>.svg and .pdf for `metrics` (default: all that were measured)."""
-    paths = []
-    for metric in summary.metrics if metrics is None else metrics:
-        figure = draw_metric(summary, metric)
-        for kind in ("svg", "pdf"):
-            path = folder / f"{metric}.{kind}"
-            with writing(path):
-                path.write_bytes(render(figure, kind))
-            paths.append(path)
+    """Write folder/<metric>.svg and .pdf for `metrics` (default: all that were measured), and .png for those that are shown."""
+    return [path for metric in (summary.metrics if metrics is None else metrics)
+            for path in save(draw_metric(summary, metric), folder / metric, KINDS if metric in summary.highlights else KINDS[:2])]
+
+
+def save(figure: Figure, path: Path, kinds: Sequence[str] = KINDS) -> list[Path]:
+    """Write path.svg and so on for every kind."""
+    with style():
+        figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # laid out once for all kinds
+    paths = [path.with_name(f"{path.name}.{kind}") for kind in kinds]
+    for kind, one in zip(kinds, paths, strict=True):
+        with writing(one):
+            one.write_bytes(render(figure, kind))
     return paths
 
 
-def render(figure: Figure, kind: Literal["svg", "pdf"] | str = "svg") -> bytes:
-    """The figure as a file, without date or random names in it."""
+def render(figure: Figure, kind: Literal["svg", "pdf", "png"] | str = "svg") -> bytes:
+    """The figure as a file, without date or random names in it; a PNG has 300 dots an inch."""
     buffer = io.BytesIO()
+    metadata: dict[str, Any] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind, {"Software": None})
     with style():
-        figure.savefig(buffer, format=kind, metadata={"Date": None} if kind == "svg" else {"CreationDate": None})
+        figure.savefig(buffer, format=kind, metadata=metadata, dpi=300)
     return buffer.getvalue()
 
 
@@ -110,20 +129,20 @@ def style() -> Iterator[None]:
 
 
 def _draw_panel(axis: Axes, summary: Summary, metric: str, points: list[int]) -> None:
-    places = places_of(summary, points)
+    places, names = places_of(summary, points), names_of(summary)
     points = sorted(places, key=places.__getitem__)
     for number, arm in enumerate(summary.arms):
         rows = {row.point.point_index: row for row in summary.of(arm)}
         measured = [(places[index], one) for index in points if index in rows and (one := rows[index].estimate(metric))]
         if measured:
-            _draw_series(axis, measured, number, arm, log=is_log(metric))
+            _draw_series(axis, measured, number, names[arm], log=is_log(metric))
     for number, (label, curve) in enumerate(curves_of(summary, metric).items()):
         shown = [(places[index], curve[index]) for index in points if index in curve and (curve[index] > 0 or not is_log(metric))]
         if shown:
             axis.plot(*zip(*shown, strict=True), zorder=1, **_curve_look(number, label))
     for marker in markers_of(summary):
-        axis.axvline(marker["value"], color="#888888", linewidth=0.8, linestyle="-.", label=_plain(marker["label"]), zorder=0)
-    _scale_x(axis, summary, points, places)
+        axis.axvline(marker["value"], color="#888888", linewidth=0.8, linestyle="-.", label=plain(marker["label"]), zorder=0)
+    scale_x(axis, summary, points, places)
     _scale_y(axis, metric)
     if is_log(metric) and (lowest := lowest_shown(summary, metric)):
         axis.set_ylim(lowest, min(axis.get_ylim()[1], 1.3 * highest_shown(summary, metric)))
@@ -131,35 +150,55 @@ def _draw_panel(axis: Axes, summary: Summary, metric: str, points: list[int]) ->
 
 def _draw_series(axis: Axes, measured: list[tuple[float, Estimate]], number: int, arm: str, *, log: bool) -> None:
     """One arm: markers joined by a line, and intervals; on a log axis an upper limit stands alone, as 0 has no place there."""
-    look: dict[str, Any] = {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)]}
+    look = arm_look(number)
     alone = [log and one.method == "upper limit" for _, one in measured]
     means = [np.nan if limit else one.mean for (_, one), limit in zip(measured, alone, strict=True)]
-    axis.plot([x for x, _ in measured], means, markeredgecolor="white", markeredgewidth=0.4, label=_plain(arm), zorder=3, **look)
-    for (x, one), limit in zip(measured, alone, strict=True):
+    x = [place for place, _ in measured]
+    plot_beside(axis, number, x, means, markeredgecolor="white", markeredgewidth=0.4, label=plain(arm), zorder=3, **look)
+    for (place, one), limit in zip(measured, alone, strict=True):
         if one.low is None or one.high is None:
             continue
         if limit:
-            _draw_arrow(axis, (x, one.high), (x, 0.4 * one.high), look["color"])
-            axis.plot([x], [one.high], markerfacecolor="white", linestyle="none", zorder=3, **look)
+            _draw_arrow(axis, (place, one.high), (place, 0.4 * one.high), look["color"], _beside(axis, number))
+            plot_beside(axis, number, [place], [one.high], markerfacecolor="white", linestyle="none", zorder=3, **look)
         elif one.method in ("upper limit", "lower limit"):
-            _draw_arrow(axis, (x, one.high if one.method == "upper limit" else one.low), (x, one.mean), look["color"])
+            end = one.high if one.method == "upper limit" else one.low
+            _draw_arrow(axis, (place, end), (place, one.mean), look["color"], _beside(axis, number))
         else:
-            axis.plot([x, x], [max(one.low, _SMALLEST) if log else one.low, one.high], color=look["color"], linewidth=0.8, zorder=2)
+            low = max(one.low, _SMALLEST) if log else one.low
+            plot_beside(axis, number, [place, place], [low, one.high], color=look["color"], linewidth=0.8, zorder=2)
+
+
+def plot_beside(axis: Axes, number: int, x: Sequence[float], y: Sequence[float], **look: Any) -> None:
+    """A line of the arm with this number, moved sideways by some points so that intervals at one place do not hide each other."""
+    for line in axis.plot(x, y, **look):
+        line.set_transform(_beside(axis, number))  # not before: the limits of the axes are those of the data
+
+
+def _beside(axis: Axes, number: int) -> Transform:
+    figure = axis.get_figure(root=True)
+    assert figure is not None
+    return axis.transData + ScaledTranslation((number % len(COLOURS) - 3) * _STEP_POINTS / 72, 0, figure.dpi_scale_trans)
+
+
+def arm_look(number: int) -> dict[str, Any]:
+    """Colour and marker of the arm with this number."""
+    return {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)]}
 
 
 def _curve_look(number: int, label: str) -> dict[str, Any]:
-    return {"color": _CURVE_COLOURS[number % 4], "linestyle": _DASHES[number % 4], "label": _plain(label)}
+    return {"color": _CURVE_COLOURS[number % 4], "linestyle": _DASHES[number % 4], "label": plain(label)}
 
 
-def _plain(label: str) -> str:
+def plain(label: str) -> str:
     """A label as it is written: no mathematics in it, and no leading underscore, which would hide it from the legend."""
     return label.replace("$", r"\$").lstrip("_")
 
 
-def _draw_arrow(axis: Axes, start: tuple[float, float], end: tuple[float, float], colour: str) -> None:
+def _draw_arrow(axis: Axes, start: tuple[float, float], end: tuple[float, float], colour: str, where: Transform) -> None:
     """From a limit to the value that was seen."""
     arrow = {"arrowstyle": "->", "color": colour, "linewidth": 0.8, "shrinkA": 0, "shrinkB": 0, "mutation_scale": 6}
-    axis.annotate("", end, start, arrowprops=arrow)
+    axis.annotate("", end, start, xycoords=where, textcoords=where, arrowprops=arrow)
     axis.plot(*zip(start, end, strict=True), alpha=0)  # an annotation alone would not widen the axis
 
 
@@ -173,26 +212,29 @@ def _draw_dots(axis: Axes, summary: Summary, metric: str, points: list[int]) -> 
             continue
         if one.low is not None and one.high is not None:
             if one.method in ("upper limit", "lower limit"):
-                _draw_arrow(axis, (one.high if one.method == "upper limit" else one.low, number), (one.mean, number), colour)
+                end = one.high if one.method == "upper limit" else one.low
+                _draw_arrow(axis, (end, number), (one.mean, number), colour, axis.transData)
             axis.plot([one.low, one.high], [number, number], color=colour, linewidth=0.9)
         axis.plot([one.mean], [number], color=colour, marker=marker, linestyle="none")
     for number, (label, curve) in enumerate(curves_of(summary, metric).items()):
         for value in curve.values():
             axis.axvline(value, zorder=1, **_curve_look(number, label))
-    axis.set_yticks(range(len(summary.arms)), [_plain(arm) for arm in summary.arms])
+    axis.set_yticks(range(len(summary.arms)), [plain(name) for name in names_of(summary).values()])
     axis.set_ylim(len(summary.arms) - 0.5, -0.5)
     axis.set_xlabel(axis_words(metric))
     axis.grid(axis="y")
 
 
-def _label(figure: Figure, axes: np.ndarray, summary: Summary, metric: str) -> None:
-    for axis in axes[:, 0]:
-        axis.set_ylabel(axis_words(metric))
-    for axis in [axis for axis in axes.flat if axis.get_visible()][-axes.shape[1]:]:
-        axis.set_xlabel(axis_words(summary.sweep_keys[0]))
+def label_axes(figure: Figure, axes: Sequence[tuple[Axes, list[int]]], x: str, y: str) -> None:
+    """Words on the left of every line of panels, and below the last panel of every column."""
+    columns = min(2, len(axes))
+    for axis, _ in axes[::columns]:
+        axis.set_ylabel(y)
+    for axis, _ in axes[-columns:]:
+        axis.set_xlabel(x)
 
 
-def _add_legend(figure: Figure) -> None:
+def add_legend(figure: Figure) -> None:
     """One legend below all panels: arms in their order, then closed forms."""
     found: dict[str, Any] = {}
     for axis in figure.axes:
@@ -205,7 +247,8 @@ def _add_legend(figure: Figure) -> None:
 
 def _legend_labels(summary: Summary, metric: str) -> list[str]:
     """What the legend will say: arms, closed forms and markers, where an axis is swept."""
-    measured = [arm for arm in summary.arms if any(row.estimate(metric) for row in summary.of(arm))]
+    names = names_of(summary)
+    measured = [names[arm] for arm in summary.arms if any(row.estimate(metric) for row in summary.of(arm))]
     curves = list(curves_of(summary, metric))
     return [*measured, *curves, *(marker["label"] for marker in markers_of(summary))] if summary.sweep_keys else curves
 
@@ -217,7 +260,8 @@ def _legend_columns(labels: Sequence[str]) -> int:
     return 2 if sum(widths) <= _LEGEND_CHARACTERS else 1
 
 
-def _scale_x(axis: Axes, summary: Summary, points: list[int], places: dict[int, float]) -> None:
+def scale_x(axis: Axes, summary: Summary, points: list[int], places: dict[int, float]) -> None:
+    """The first key of the sweep: by ratio where its values are spaced so, every value named where they are few or no numbers."""
     values = [summary.points[index].get(summary.sweep_keys[0]) for index in points]
     at, numbers = sorted(set(places.values())), all(map(is_number, values))
     few = len(at) <= 7
@@ -227,7 +271,8 @@ def _scale_x(axis: Axes, summary: Summary, points: list[int], places: dict[int, 
         axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.xaxis.set_minor_locator(NullLocator())
     if few or not numbers:
-        axis.set_xticks([places[index] for index in points], [value_text(value) for value in values])
+        texts = [value_text(value).replace("-", "−") if numbers else value_text(value) for value in values]
+        axis.set_xticks([places[index] for index in points], texts)
     axis.grid(axis="y")
 
 

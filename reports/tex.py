@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from channel_sim.store import Store
-from reports.axes import axis_words, curves_of, is_geometric, is_log, is_number, lowest_shown, panels_of, places_of
+from reports.axes import axis_words, curves_of, is_geometric, is_log, is_number, lowest_shown, names_of, panels_of, places_of
 from reports.files import writing
 from reports.findings import findings, rounded
 from reports.statistics import Estimate
@@ -99,7 +99,7 @@ def _axis(summary: Summary, metric: str, title: str, points: list[int], number: 
              r"legend style={at={(0.5,-0.25)}, anchor=north, draw=none, font=\scriptsize}, legend cell align=left" if last else ""]
     yield "\\begin{axis}[" + ",\n  ".join(line for line in lines if line) + "]"
     for index, arm in enumerate(summary.arms):
-        yield from _series(f"{metric}-{number}.dat", metric, index, arm if last else "")
+        yield from _series(f"{metric}-{number}.dat", metric, index, names_of(summary)[arm] if last else "")
     for index, label in enumerate(curves_of(summary, metric)):
         yield (f"\\addplot [black!{70 - 20 * (index % 3)}, {_DASHES[index % 4]}] table [x=x, y=reference{index}] "
                f"{{{metric}-{number}.dat}};")
@@ -194,6 +194,8 @@ def _table(summary: Summary, metric: str) -> str:
     caption = [f"{tex(words(metric)[:1].upper() + words(metric)[1:])} ({tex(describe(metric).description)}"
                f"{'; ' + direction if direction else ''}), with 95\\,\\% intervals over {summary.num_items} items."]
     caption += ["Bold: the best mean and those that cannot be told from it."] * bool(best)
+    unequal = [tex(name) for arm, name in names_of(summary).items() if name != arm]
+    caption += [f"Not at equal cost: {'; '.join(unequal)}."] * bool(unequal)
     caption += ["--: not measured."] * any(row.estimate(metric) is None for row in summary.rows)
     lines = ["\\begin{table*}", "\\centering\\footnotesize\\setlength{\\tabcolsep}{4pt}\\setlength{\\belowcaptionskip}{4pt}",
              f"\\caption{{{' '.join(caption)}}}", f"\\begin{{tabular}}{{l{'c' * columns}}}", "\\toprule", *body[1:],

@@ -98,17 +98,27 @@ def _merge(options: argparse.Namespace) -> int:
     added = merge(options.stores, options.out)
     print(f"{added} trials added to {options.out}")
     print(status(options.out).splitlines()[-1])
-    options.folder = options.out
-    return _report(options)
+    return _write_report(options.out, options.out)
 
 
 def _report(options: argparse.Namespace) -> int:
+    from scenarios.compare import compare
+
+    if len(options.folders) == 1:
+        folder = options.folders[0]
+        return _write_report(folder, options.out or folder, options.baseline)
+    out = options.out or Path("results") / "+".join(folder.resolve().name for folder in options.folders)
+    compare(options.folders, out, options.command_line)
+    return _write_report(out, out, options.baseline)
+
+
+def _write_report(folder: Path, out: Path, baseline: str | None = None) -> int:
     from channel_sim.store import Store
     from scenarios.python_api import write_results
 
-    with closing(Store(options.folder / "results.sqlite")) as store:
-        write_results(store, options.folder)
-    print(f"report: {options.folder / 'report.html'}")
+    with closing(Store(folder / "results.sqlite")) as store:
+        write_results(store, out, baseline)
+    print(f"report: {out / 'report.html'}")
     return 0
 
 
@@ -176,9 +186,13 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--dry-run", action="store_true", help="only say what would be run and how long it may take")
     run.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="set a key of every arm that has it")
 
-    for name, function, text in (("status", _status, "what is done, missing and failed, and how wide the intervals are"),
-                                 ("report", _report, "write report, figures and tables again")):
-        _command(commands, name, function, text).add_argument("folder", type=Path, help="folder of the results")
+    status = _command(commands, "status", _status, "what is done, missing and failed, and how wide the intervals are")
+    status.add_argument("folder", type=Path, help="folder of the results")
+
+    report = _command(commands, "report", _report, "write report, figures and tables again, or of several runs together")
+    report.add_argument("folders", type=Path, nargs="+", metavar="DIR", help="folders of results over the same items")
+    report.add_argument("--out", type=Path, help="folder of what is written (default: that of the results; results/A+B of several)")
+    report.add_argument("--baseline", metavar="ARM", help="show how all other arms differ from the one with this label")
 
     export = _command(commands, "export", _export, "write the results for other programs: arrays, LaTeX, a notebook")
     export.add_argument("folder", type=Path, help="folder of the results")

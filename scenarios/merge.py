@@ -95,12 +95,12 @@ def _description(parts: list[Store]) -> dict[str, Any]:
     for key in _LARGEST:
         whole[key] = max(meta.get(key, 1) for meta in metas)
     for key in _ALL:
-        whole[key] = _distinct(one for meta in metas for one in meta.get(key, []))
+        whole[key] = distinct(one for meta in metas for one in meta.get(key, []))
     whole["arms"] = _arms(parts, metas)
     whole["sweep"] = _axes(parts, first.get("sweep", {}))
     whole["notes"] = first.get("notes", []) if all(meta.get("notes", []) == first.get("notes", []) for meta in others) else []
     whole["interrupted"] = None  # what is missing of the whole is seen from its addresses
-    whole["merged"] = _distinct(one for meta in metas for one in meta.get("merged", [meta.get("provenance", {})]))
+    whole["merged"] = distinct(one for meta in metas for one in meta.get("merged", [meta.get("provenance", {})]))
     return whole
 
 
@@ -111,7 +111,7 @@ def _arms(parts: list[Store], metas: list[dict[str, Any]]) -> list[dict[str, Any
     first_places = [order.index(_text(of_part[0])) if of_part else len(order) for of_part in sweeps]
     by_place = [metas[index] for index in sorted(range(len(metas)), key=first_places.__getitem__)]
     described = {arm["label"]: arm for meta in reversed(by_place) for arm in meta.get("arms", [])}
-    return [described[label] for label in _distinct(arm["label"] for meta in metas for arm in meta.get("arms", []))]
+    return [described[label] for label in distinct(arm["label"] for meta in metas for arm in meta.get("arms", []))]
 
 
 def _plan(parts: list[Store]) -> tuple[list[Point], list[Curve]]:
@@ -122,8 +122,8 @@ def _plan(parts: list[Store]) -> tuple[list[Point], list[Curve]]:
             known, other = places.setdefault((point.arm, _text(point.sweep)), (part, point))
             if other.task_id != point.task_id:
                 raise RequestError(_two_tasks(known, part, other, point))
-    arms = _distinct(arm for arm, _ in places)
-    sweeps = _in_order(_distinct(point.sweep for _, point in places.values()))
+    arms = distinct(arm for arm, _ in places)
+    sweeps = _in_order(distinct(point.sweep for _, point in places.values()))
     order = {_text(sweep): index for index, sweep in enumerate(sweeps)}
     points = [Point(arms.index(arm), order[sweep], arm, point.sweep, point.task_id) for (arm, sweep), (_, point) in places.items()]
     curves: dict[tuple[int, str, str], Curve] = {}
@@ -153,8 +153,8 @@ def _flat(resolved: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _axes(parts: list[Store], axes: dict[str, list[Any]]) -> dict[str, list[Any]]:
     """Every axis with the values of all parts; axes of no point, which some store describes, stay as they are."""
-    sweeps = _in_order(_distinct(point.sweep for part in parts for point in part.points()))
-    met = {key: _distinct(sweep[key] for sweep in sweeps if key in sweep) for sweep in sweeps for key in sweep}
+    sweeps = _in_order(distinct(point.sweep for part in parts for point in part.points()))
+    met = {key: distinct(sweep[key] for sweep in sweeps if key in sweep) for sweep in sweeps for key in sweep}
     return {**axes, **met}
 
 
@@ -165,7 +165,8 @@ def _in_order(sweeps: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return sweeps
 
 
-def _distinct(values: Iterable[Any]) -> list[Any]:
+def distinct(values: Iterable[Any]) -> list[Any]:
+    """JSON values without repetition, in the order in which they are first met."""
     return list({_text(value): value for value in reversed(list(values))}.values())[::-1]
 
 

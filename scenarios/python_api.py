@@ -122,21 +122,24 @@ def _flags(done: runner.Done) -> list[str]:
     return [failed] * bool(done.num_failed) + [stopped] * bool(done.stopped)
 
 
-def write_results(store: Store, out: Path) -> None:
-    """Tables, samples, figures and report of a results file."""
+def write_results(store: Store, out: Path, baseline: str | None = None) -> None:
+    """Tables, samples, figures and report of a results file; with a baseline the differences of all other arms to it as well."""
     from reports.card import write_card_csv
+    from reports.differences import write_differences_csv
     from reports.export import write_samples, write_summary_csv, write_trials_csv
     from reports.html import write_report
     from reports.ledgers import write_cost_csv
     from reports.links import write_link_csv
 
+    if baseline is not None:
+        write_differences_csv(summarise(store), baseline, out / "differences.csv")
     write_trials_csv(store, out / "trials.csv")
     write_summary_csv(store, out / "summary.csv")
     write_card_csv(store, out / "card.csv")
     write_cost_csv(store, out / "cost.csv")
     write_link_csv(store, out / "link.csv")
     write_samples(store, out / "samples")
-    write_report(store, out)
+    write_report(store, out, baseline)
 
 
 def read(store: Store, done: runner.Done, out: Path | None) -> Results:
