@@ -3,19 +3,19 @@
 At equal channel uses, in packets of equal size that meet equal losses:
 
     prior    packets without parity, whose holes the n-gram fills. Raw bytes, interleaved; or entropy-coded packets that need no
-             other ("context"), which leave less redundancy in the text the longer they are
+             other, which leave less redundancy in the text the longer they are
     rival    the same text chained through the whole item, the uses that saves spent on Reed-Solomon packets; what they cannot
              repair the same n-gram fills
 
 How much redundancy a prior arm leaves sets the rival's parity, and so the loss rate it is a design for: the highest at which the
-code fails in one item of a hundred under independent losses, in closed form for the packet counts of the text. The sender believes in
-that rate and in no bursts. Columns of a panel are the true loss rate in units of it: "twice" is a sender who believed half of the
-loss, "half" one who believed twice. A cell holds the byte error rate of prior less rival in percentage points, positive where the
-rival wins, and the true loss rate. Boxes: the prior wins. Brackets: the 95 % interval of the difference, both arms over the same
-items and losses, holds 0 or hangs on fewer than five items. White: a chain of such bursts has no such loss rate, or none has.
+code fails in one item of a hundred, in closed form for the packet counts of the text and the mean burst, which the sender knows.
+Columns of a panel are the true loss rate in units of it: "twice" is a sender who believed half of the loss, "half" one who believed
+twice. A cell holds the byte error rate of prior less rival in percentage points, positive where the rival wins, and the true loss
+rate. Boxes: the prior wins. Brackets: the 95 % interval of the difference, both arms over the same items and losses, holds 0 or
+hangs on fewer than five items. White: no chain of such bursts has that loss rate, or it is above 0.92.
 
-The text (default: CPython's documentation) is N pieces of 1,024 bytes, spread evenly, cut into items of 1,024, 256 and 64. Prints
-every cell with its interval and both arms' rates and uses; writes the figure.
+The text (default: CPython's documentation) is N pieces of 1,024 bytes, spread evenly, cut into items of 1,024, 256 and 64.
+Prints every cell with its interval and both arms' rates and uses; writes the figure.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ PIECE_BYTES = 1024
 HEADER_BITS = {64: 24, 256: 24, 1024: 32}
 """By bytes of an item: of a packet that needs no other, which must tell its number, first token and token count."""
 BURSTS: tuple[float | None, ...] = (None, 4.0, 12.0)
-MISJUDGED = {0.5: "half", 1.0: "as\nbelieved", 2**0.5: "√2\ntimes", 2.0: "twice", 4.0: "4 times"}
+MISJUDGED = {0.5: "half", 1.0: "as believed", 2**0.5: "√2 times", 2.0: "twice"}
 FAILURE = 0.01
 SHADES = "PuOr_r"  # sign by hue, told apart by the colour-blind, and by boxes and signs in grey
 _DATA = 60  # as many packets as no item has, so that each is one block; of at most 255 rows
@@ -72,8 +72,8 @@ class Spending(NamedTuple):
         return {"name": "entropy", "packet_bits": self.air_bits[item_bytes], "header_bits": 0, "context": "chained"}
 
 
-SPENDINGS = (Spending("context, long packets", {64: 80, 256: 128, 1024: 160}),
-             Spending("context, short packets", {64: 64, 256: 96, 1024: 96}),
+SPENDINGS = (Spending("independent, long packets", {64: 80, 256: 128, 1024: 160}),
+             Spending("independent, short packets", {64: 64, 256: 96, 1024: 96}),
              Spending("raw bytes, interleaved", {64: 32, 256: 64, 1024: 64}, raw=True))
 
 
@@ -84,16 +84,15 @@ class Rival(NamedTuple):
     codes: list[tuple[int, int]]
     uses: tuple[float, float]
 
-    @property
-    def loss_rate(self) -> float:
+    def loss_rate(self, burst: float | None) -> float:
         """What the code is a design for: it fails in `FAILURE` of the items."""
         kinds, counts = np.unique(self.codes, axis=0, return_counts=True)
 
         def too_many(loss_rate: float) -> float:
-            failures = [mds_failure_probability(int(n), int(k), loss_rate) for n, k in kinds]
+            failures = [mds_failure_probability(int(n), int(k), loss_rate, burst) for n, k in kinds]
             return float(counts @ failures) / len(self.codes) - FAILURE
 
-        return float(brentq(too_many, 1e-6, 1 - 1e-6))
+        return float(brentq(too_many, 1e-6, highest_loss_rate(burst)))
 
 
 class Cell(NamedTuple):
@@ -152,8 +151,9 @@ def highest_loss_rate(burst: float | None) -> float:
 
 def measure(path: Path, item_bytes: int, spending: Spending, burst: float | None, rival: Rival) -> list[Cell]:
     """The cells of one strip: one scenario of two arms, swept over the true loss rate."""
-    rates = {float(f"{factor * rival.loss_rate:.3g}"): text for factor, text in MISJUDGED.items()
-             if factor * rival.loss_rate <= highest_loss_rate(burst)}
+    designed_for = rival.loss_rate(burst)
+    rates = {float(f"{factor * designed_for:.3g}"): text for factor, text in MISJUDGED.items()
+             if factor * designed_for <= highest_loss_rate(burst)}
     arms = ({"label": "prior", "coder": spending.coder(item_bytes)},
             {"label": "rival", "coder": spending.rival_coder(item_bytes),
              "protection": {"name": "reed_solomon", "n": rival.rows, "k": _DATA}})
@@ -177,21 +177,24 @@ def measure(path: Path, item_bytes: int, spending: Spending, burst: float | None
     return cells
 
 
+def cut(data: bytes, num_pieces: int, item_bytes: int) -> np.ndarray:
+    """int32 [items, item_bytes]: pieces spread evenly over the data, cut into items."""
+    starts = np.linspace(0, len(data) - PIECE_BYTES, num_pieces).astype(int)
+    pieces = np.frombuffer(b"".join(data[start:start + PIECE_BYTES] for start in starts), np.uint8)
+    return pieces.reshape(-1, item_bytes).astype(np.int32)
+
+
 def strips(data: bytes, num_pieces: int) -> Iterator[Strip]:
     """All rows of all panels, as they are measured."""
-    starts = np.linspace(0, len(data) - PIECE_BYTES, num_pieces).astype(int)
-    text = b"".join(data[start:start + PIECE_BYTES] for start in starts)
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "pieces.txt"
-        path.write_bytes(text)
         for item_bytes in HEADER_BITS:
-            values = np.frombuffer(text, np.uint8).astype(np.int32).reshape(-1, item_bytes)
-            items = [Tokens(one, 256) for one in values]
+            values = cut(data, num_pieces, item_bytes)
+            path = Path(folder) / f"{item_bytes}.txt"
+            path.write_bytes(values.astype(np.uint8).tobytes())
             for spending in SPENDINGS:
-                rival = rival_to(spending, items)
+                rival = rival_to(spending, [Tokens(one, 256) for one in values])
                 for burst in BURSTS:
-                    cells = measure(path, item_bytes, spending, burst, rival)
-                    yield Strip(item_bytes, burst, spending, rival, cells)
+                    yield Strip(item_bytes, burst, spending, rival, measure(path, item_bytes, spending, burst, rival))
 
 
 def draw(rows: list[Strip]) -> Figure:
@@ -242,10 +245,10 @@ def show(row: Strip) -> None:
     losses = "independent" if row.burst is None else f"burst {row.burst:g}"
     num_sent, num_data = np.mean(row.rival.codes, axis=0)
     print(f"{row.item_bytes} bytes, {losses}, {row.spending.label}: rival ({num_sent:.1f}, {num_data:.1f}) on average, for a loss "
-          f"rate of {row.rival.loss_rate:.3g}")
+          f"rate of {row.rival.loss_rate(row.burst):.3g}")
     for cell in row.cells:
         note = "" if cell.decided else ", undecided"
-        print(f"  {' '.join(cell.misjudged.split()):12s} loss {cell.loss_rate:.3g}: prior {cell.prior:.4f}, "
+        print(f"  {cell.misjudged:12s} loss {cell.loss_rate:.3g}: prior {cell.prior:.4f}, "
               f"rival {cell.rival:.4f}, difference {cell.gap.mean:+.4f} [{cell.gap.low:+.4f}, {cell.gap.high:+.4f}], "
               f"{cell.gap.num_items} items{note}; uses a byte {cell.uses[0]:.3f}, {cell.uses[1]:.3f}", flush=True)
 
@@ -253,7 +256,7 @@ def show(row: Strip) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", nargs="?", type=Path, help="a text; default: CPython's documentation")
-    parser.add_argument("--items", type=int, default=40, help="pieces of 1,024 bytes")
+    parser.add_argument("--items", type=int, default=24, help="pieces of 1,024 bytes")
     parser.add_argument("--out", type=Path, default=Path("docs/figures/breakeven.svg"))
     asked = parser.parse_args()
     rows = []

@@ -59,7 +59,7 @@ def test_retransmission_spends_what_the_parity_of_parity_or_arq_does():
 def test_the_rival_fails_in_one_item_of_a_hundred_at_the_loss_rate_it_is_designed_for():
     """Catches a design for another rate, against the binomial tail summed by hand."""
     codes = [(10, 8), (20, 16), (3, 1)]
-    loss = Rival(75, codes, (1.0, 1.0)).loss_rate
+    loss = Rival(75, codes, (1.0, 1.0)).loss_rate(None)
     tails = [sum(comb(n, lost) * loss**lost * (1 - loss)**(n - lost) for lost in range(n - k + 1, n + 1)) for n, k in codes]
     assert np.mean(tails) == pytest.approx(0.01, rel=1e-6)
 
