@@ -1,9 +1,9 @@
 """Exchanges between prior and LDPC decoder on a text they never saw: `python -m benchmarks.exchanges FILE [ITEMS] [ES/N0 ...]`.
 
 Runs `scenarios/exchanges.toml` on messages of 1,024 bytes spread evenly over FILE, with two arms more whose packets carry no CRC,
-so that nothing tells which bytes are wrong. Prints byte error rates with their 95 % intervals, code blocks in error, and how
-many times fewer wrong bytes than the best arm without context the n-gram leaves after each exchange: bootstrap intervals
-over messages, both arms resampled together.
+so that nothing tells which bytes are wrong. Prints byte error rates with their 95 % intervals, code blocks in error, and the share
+of the wrong bytes of the best arm without context that the n-gram leaves after each exchange: bootstrap intervals over messages,
+both arms resampled together.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ def compare(found: dict[str, np.ndarray], esno_db: list[float]) -> None:
         of_arms = {arm: rates[:, column] for arm, rates in found.items()}
         best = of_arms[min(WITHOUT_CONTEXT, key=lambda arm: of_arms[arm].mean())]
         for arm, rates in of_arms.items():
-            if arm not in WITHOUT_CONTEXT:
-                # the inverse: where the prior leaves nothing it is 0, and no quotient is infinite
-                left = bootstrap(lambda rows: rates[rows].mean() / best[rows].mean(), best.size)
-                print(f"  {at:5.1f} dB  {arm:24s} leaves {left} of the wrong bytes of the best without context")
+            if arm in WITHOUT_CONTEXT:
+                continue
+            # not its inverse, which has no end where nothing is left
+            left = bootstrap(lambda rows: rates[rows].mean() / best[rows].mean(), best.size) if rates.any() else "none"
+            print(f"  {at:5.1f} dB  {arm:24s} leaves {left} of the wrong bytes of the best without context")
 
 
 def main(path: Path, num_items: int, esno_db: list[float]) -> None:
