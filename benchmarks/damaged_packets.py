@@ -1,11 +1,15 @@
-"""What repairing damaged entropy-coded packets saves: `python -m benchmarks.damaged_packets FILE [ITEMS]`.
+"""What repairing damaged entropy-coded packets saves: `python -m benchmarks.damaged_packets TABLE FILE [ITEMS]`.
 
-Messages spread evenly over the file, coded under the shipped n-gram with CRC-16 and headers of 32 bits. First table: share of the
-tokens that are known, and of those known the share that is wrong, after messages of 1,024 bytes went over a link that damages
-packets; lists are of 1,024 error patterns, of 32 where no CRC picks among them. Second table: tokens of a message of 4,096 bytes
-that one wrong bit costs, anywhere in its payload, on a channel that says how likely a bit is wrong and not which. 95 % intervals
-are +-1.96 standard errors over messages; the wrong ones, which are few and come together, also as a count of packets with
-Clopper-Pearson's interval.
+Messages spread evenly over the file, coded with CRC-16 and headers of 32 bits, under the shipped n-gram where no model is named.
+
+links:    share of the tokens that are known, and of those known the share that is wrong, after messages of 1,024 bytes went over a
+          link that damages packets; lists are of 1,024 error patterns, of 32 where no CRC picks among them
+bit:      tokens of a message of 4,096 bytes that one wrong bit costs, anywhere in its payload, on a channel that says how likely a
+          bit is wrong and not which
+contexts: bits a token of messages of 2,048 bytes, without CRC and header
+
+95 % intervals are +-1.96 standard errors over messages; the wrong tokens, few and together, are also told as a count of
+packets with Clopper-Pearson's interval.
 """
 
 from __future__ import annotations
@@ -26,6 +30,7 @@ from channel_sim.types import CERTAIN_LLR, Evidence, Packets, Preamble, Received
 from reports.statistics import clopper_pearson
 from sources.coder import Entropy
 from sources.models.mixture import TextByteMixed
+from sources.models.neural import TextByteSmall
 from sources.models.ngram import NGram
 
 Coded = Sequence[tuple[Packets, Preamble]]
@@ -83,7 +88,7 @@ def _kept(items: Sequence[Tokens], coded: Coded, evidence: Sequence[Evidence]) -
 
 
 def one_wrong_bit(items: Sequence[Tokens]) -> None:
-    print(f"\n{'context':<13}{'packet_bits':>11}{'bits/token':>12}", *(f"{name:>18}" for name in REPAIRS))
+    print(f"{'context':<13}{'packet_bits':>11}{'bits/token':>12}", *(f"{name:>18}" for name in REPAIRS))
     for context in ("independent", "restart:4", "restart:16", "mdc:4", "chained"):
         for packet_bits in (128, 512):
             coder = Entropy(model=NGram(), context=context, packet_bits=packet_bits, header_bits=64)
@@ -114,7 +119,17 @@ def _mean(values: np.ndarray) -> str:
     return f"{values.mean():.1f} +- {1.96 * values.std(ddof=1) / np.sqrt(values.size):.1f}"
 
 
+def contexts(items: Sequence[Tokens]) -> None:
+    for name, model in {"ngram": NGram(), "text-byte-small": TextByteSmall()}.items():
+        for context in ("chained", "mdc:2", "mdc:4", "independent"):
+            coded = Entropy(model=model, context=context, header_bits=64).encode(items)
+            rates = np.array([packets.num_bits.sum() / one.values.size for (packets, _), one in zip(coded, items, strict=True)])
+            print(f"{name:<17}{context:<13}{rates.mean():.3f} +- {1.96 * rates.std(ddof=1) / np.sqrt(rates.size):.3f}", flush=True)
+
+
+TABLES = {"links": (over_links, 1024), "bit": (one_wrong_bit, 4096), "contexts": (contexts, 2048)}
+
+
 if __name__ == "__main__":
-    file, num_items = Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 40
-    over_links(messages(file, num_items, 1024))
-    one_wrong_bit(messages(file, num_items, 4096))
+    table, item_bytes = TABLES[sys.argv[1]]
+    table(messages(Path(sys.argv[2]), int(sys.argv[3]) if len(sys.argv) > 3 else 20, item_bytes))

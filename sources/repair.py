@@ -9,7 +9,8 @@ right ones: their surprise under that model is just as large as it should be, an
 
 Source: C. Guillemot, P. Siohan, "Joint source-channel decoding of variable-length codes with soft information: a survey",
 EURASIP J. Appl. Signal Process. (2005); the order of flips: A. Solomon, K. R. Duffy, M. Médard, "Soft maximum likelihood
-decoding using GRAND", IEEE ICC (2020).
+decoding using GRAND", arXiv 2001.00546 (2020); how sure a fit is: P. Yuan, M. Médard, K. Galligan, K. R. Duffy, "Soft-output
+(SO) GRAND and iterative decoding to outperform LDPCs", arXiv 2310.10737 (2023).
 """
 
 from __future__ import annotations
