@@ -143,7 +143,7 @@ def _draw_panel(axis: Axes, summary: Summary, metric: str, points: list[int]) ->
     for marker in markers_of(summary):
         axis.axvline(marker["value"], color="#888888", linewidth=0.8, linestyle="-.", label=plain(marker["label"]), zorder=0)
     scale_x(axis, summary, points, places)
-    _scale_y(axis, metric)
+    scale_y(axis, metric)
     if is_log(metric) and (lowest := lowest_shown(summary, metric)):
         axis.set_ylim(lowest, min(axis.get_ylim()[1], 1.3 * highest_shown(summary, metric)))
 
@@ -276,7 +276,8 @@ def scale_x(axis: Axes, summary: Summary, points: list[int], places: dict[int, f
     axis.grid(axis="y")
 
 
-def _scale_y(axis: Axes, metric: str) -> None:
+def scale_y(axis: Axes, metric: str) -> None:
+    """Decades for rates of errors and losses, some six round values for the rest."""
     if not is_log(metric):
         axis.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
         return

@@ -1,0 +1,81 @@
+"""Quality against what was spent: rate and distortion, errors and channel uses; each arm's points joined in their order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from reports.axes import axis_words, curves_of, highest_shown, is_log, lowest_shown, names_of
+from reports.figures import add_legend, arm_look, label_axes, lay_out, plain, save, scale_y, style
+from reports.statistics import Estimate
+from reports.summary import Summary
+
+COSTS = ("channel_uses_per_sample", "channel_uses_per_pixel", "bits_per_pixel", "bits_per_byte", "bits_per_token")
+_SAME = 0.02
+
+
+def save_tradeoffs(summary: Summary, folder: Path) -> list[Path]:
+    """Write folder/METRIC-over-COST.svg, .pdf and .png for what the scenario shows, where the sweep changes what an arm spends."""
+    return [path for cost in costs_that_vary(summary)[:1] for metric in summary.highlights if metric not in COSTS
+            for path in save(draw_tradeoff(summary, metric, cost), folder / f"{metric}-over-{cost}")]
+
+
+def costs_that_vary(summary: Summary) -> list[str]:
+    """The costs that some arm changes by more than 2 % over the sweep, channel uses before bits; else there is no curve to draw."""
+    return [cost for cost in COSTS if any(_varies(summary, arm, cost) for arm in summary.arms)]
+
+
+def _varies(summary: Summary, arm: str, cost: str) -> bool:
+    means = [one.mean for row in summary.of(arm) if (one := row.estimate(cost)) and one.mean > 0]
+    return bool(means) and max(means) > (1 + _SAME) * min(means)
+
+
+def draw_tradeoff(summary: Summary, metric: str, cost: str) -> Figure:
+    """`metric` over the mean `cost` of each arm and sweep point, with the 95 % intervals of both.
+
+    A reference of the metric is drawn where all arms of a point cost the same, since only there has it a place.
+    """
+    names = names_of(summary)
+    with style():
+        figure, axes = lay_out(summary, [*names.values(), *curves_of(summary, metric)])
+        for axis, points in axes:
+            for number, arm in enumerate(summary.arms):
+                _draw_arm(axis, summary, (metric, cost), points, number, names[arm])
+            for label, curve in curves_of(summary, metric).items():
+                placed = sorted((place, curve[point]) for point in points if point in curve
+                                and (place := _common_cost(summary, point, cost)) is not None)
+                if len({place for place, _ in placed}) > 1:
+                    axis.plot(*zip(*placed, strict=True), color="#000000", linestyle="--", label=plain(label), zorder=1)
+            scale_y(axis, metric)
+            if is_log(metric) and (lowest := lowest_shown(summary, metric)):
+                axis.set_ylim(lowest, min(axis.get_ylim()[1], 1.3 * highest_shown(summary, metric)))
+            axis.grid(axis="y")
+        label_axes(figure, axes, axis_words(cost), axis_words(metric))
+        add_legend(figure)
+    return figure
+
+
+def _draw_arm(axis: Axes, summary: Summary, what: tuple[str, str], points: list[int], number: int, name: str) -> None:
+    metric, cost = what
+    found = [(x, y) for row in summary.of(summary.arms[number]) if row.point.point_index in points
+             and (x := row.estimate(cost)) and (y := row.estimate(metric)) and not (is_log(metric) and y.mean <= 0)]
+    look = arm_look(number)
+    if not found:
+        return
+    axis.plot([x.mean for x, _ in found], [y.mean for _, y in found], label=plain(name), zorder=3, markeredgecolor="white",
+              markeredgewidth=0.4, **look)
+    for x, y in found:
+        for (low, high), at, upright in ((_ends(y), x.mean, True), (_ends(x), y.mean, False)):
+            ends = ([at, at], [max(low, 1e-9) if is_log(metric) else low, high]) if upright else ([low, high], [at, at])
+            axis.plot(*ends, color=look["color"], linewidth=0.8, zorder=2)
+
+
+def _ends(one: Estimate) -> tuple[float, float]:
+    return (one.mean, one.mean) if one.low is None or one.high is None else (one.low, one.high)
+
+
+def _common_cost(summary: Summary, point: int, cost: str) -> float | None:
+    means = [one.mean for row in summary.at(point) if (one := row.estimate(cost))]
+    return sum(means) / len(means) if means and max(means) <= (1 + _SAME) * min(means) else None

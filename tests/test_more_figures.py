@@ -1,0 +1,74 @@
+"""Figures beside those of a metric over the sweep: bursts by length, and quality against what was spent."""
+
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from matplotlib.text import Text
+
+from channel_sim.ledger import Ledger
+from channel_sim.store import Curve, Point, Store, Trial
+from reports.burst_figures import draw_bursts, save_bursts
+from reports.figures import render
+from reports.summary import Summary, summarise
+from reports.tradeoff import costs_that_vary, draw_tradeoff, save_tradeoffs
+from tests.synthetic_results import synthetic_store
+from tests.test_store_merge import collect
+
+QUALITIES = [10, 30, 60, 90]
+COST = "channel_uses_per_sample"
+
+
+def pictures(path: Path) -> Summary:
+    """Two arms over a quality that costs more and shows less error; a reference that both could reach."""
+    with closing(Store.create(path, {"sweep": {"tokenizer.quality": QUALITIES}, "show": ["psnr_db", COST], "arms": []})) as store:
+        points = [Point(a, p, arm, {"tokenizer.quality": one}, f"{a}{p}") for a, arm in enumerate(["codec", "model"])
+                  for p, one in enumerate(QUALITIES)]
+        store.set_plan(points, {point.task_id: {} for point in points},
+                       [Curve(p, "bound", "psnr_db", 40.0 + p, "a book") for p in range(4)])
+        for point in points:
+            quality = point.sweep["tokenizer.quality"]
+            store.add([Trial(point.task_id, i, 0, {"psnr_db": (20 + quality / 10 + point.arm_index + i % 3, 1.0),
+                                                   COST: (quality * 10 + i % 5, 100.0)}, {}, Ledger(channel_uses=quality).to_dict())
+                       for i in range(20)], [])
+        return summarise(store)
+
+
+def test_quality_is_drawn_over_what_it_cost(tmp_path: Path) -> None:
+    """Catches points placed by the sweep instead of by their cost, arms in another order, and a reference at no place."""
+    summary = pictures(tmp_path / "r.sqlite")
+    assert costs_that_vary(summary) == [COST]
+    figure = draw_tradeoff(summary, "psnr_db", COST)
+    (axis,) = figure.axes
+    for arm in summary.arms:
+        (line,) = [line for line in axis.lines if line.get_label() == arm]
+        rows = summary.of(arm)
+        assert list(line.get_xdata()) == [row.estimates[COST].mean for row in rows]
+        assert list(line.get_ydata()) == [row.estimates["psnr_db"].mean for row in rows]
+    (bound,) = [line for line in axis.lines if line.get_label() == "bound"]
+    assert list(bound.get_ydata()) == [40, 41, 42, 43] and bound.is_dashed()
+    assert (axis.get_xlabel(), axis.get_ylabel()) == ("Channel uses per sample", "PSNR (dB)")
+    assert figure.get_size_inches()[0] == 3.5 and all(text.get_fontsize() >= 6 for text in figure.findobj(Text) if text.get_text())
+    names = sorted(path.name for path in save_tradeoffs(summary, tmp_path / "figures"))
+    assert names == [f"psnr_db-over-{COST}.{kind}" for kind in ("pdf", "png", "svg")]
+
+
+def test_where_nothing_more_is_spent_there_is_no_such_figure(tmp_path: Path) -> None:
+    """Catches a cloud of points at one cost, drawn as if it were a curve."""
+    with closing(synthetic_store(tmp_path / "r.sqlite", num_items=4)) as store:
+        assert costs_that_vary(summarise(store)) == [] and save_tradeoffs(summarise(store), tmp_path) == []
+
+
+def test_bursts_are_those_of_the_card_beside_the_law(tmp_path: Path) -> None:
+    """Catches shares that do not add up to 1, a law drawn as if it were measured, and points of the sweep left out."""
+    with closing(Store(collect(tmp_path / "run") / "results.sqlite")) as store:
+        figure = draw_bursts(store)
+        assert figure is not None and len(figure.axes) == 3
+        for axis in figure.axes:
+            heights = [bar.get_height() for bar in axis.patches]
+            (law,) = [line for line in axis.lines if line.get_label() == "the channel's law"]
+            assert sum(heights) == pytest.approx(1) and law.get_linestyle() == "None"
+            assert heights[0] == pytest.approx(law.get_ydata()[0], abs=0.2)  # Bernoulli losses: most bursts are of one packet
+        assert render(figure, "png") == render(draw_bursts(store), "png")  # type: ignore[arg-type]
+    with closing(synthetic_store(tmp_path / "r.sqlite", num_items=2, sweep={})) as store:
+        assert save_bursts(store, tmp_path) == []
