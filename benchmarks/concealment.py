@@ -1,9 +1,10 @@
 """Every decoder on the same lost tokens of a text it never saw: `python -m benchmarks.concealment FILE [ITEMS] [PART ...]`.
 
 Messages of 1,024 bytes, spread evenly over the file. Parts: `bytes` (single ones erased), `holes` (of 8 bytes), `tokens` (byte-pair
-tokens, erased but never two in a row). Prints, for each decoder, the share of erased tokens restored exactly, in all
-and of those that are not a space, with 95 % intervals over messages (+-1.96 standard errors); mean confidence; bits of surprise
-at the truth; CPU seconds a message. `against left` divides by the first decoder, which hears only what comes before.
+tokens, 10 % erased but never two in a row), `token-holes` (30 % so, and holes of 2 and 4 tokens). Prints, for each decoder, the
+share of erased tokens restored exactly, in all and of those that are not a space, with 95 % intervals over messages (+-1.96
+standard errors); mean confidence; bits of surprise at the truth; CPU seconds a message. `against left` divides by the first
+decoder, which hears only what comes before.
 """
 
 from __future__ import annotations
@@ -23,10 +24,12 @@ from decoders.bidirectional import Bidirectional
 from decoders.dude import Dude
 from decoders.lm_beam import LmBeam
 from decoders.lm_greedy import LmGreedy
+from decoders.masked_lm import MaskedLm
 from decoders.most_frequent import MostFrequent
 from decoders.ngram import NGramRestorer
 from decoders.posterior_sample import PosteriorSample
 from sources.bpe import Bpe
+from sources.models.masked import TextMaskedSmall
 from sources.models.mixture import TextByteMixed
 from sources.models.neural import TextByteSmall, TextSmall
 from sources.models.ngram import NGram
@@ -43,7 +46,11 @@ TOKENS: dict[str, Decoder] = {
     "bidirectional, text-small": Bidirectional(model=TextSmall()),
     "lm_beam, text-small": LmBeam(model=TextSmall()), "lm_beam, text-small, 64 wide": LmBeam(model=TextSmall(), beam_width=64),
     "posterior_sample, text-small": PosteriorSample(model=TextSmall()),
+    "masked_lm, one round": MaskedLm(model=TextMaskedSmall(), num_rounds=1), "masked_lm": MaskedLm(model=TextMaskedSmall()),
+    "lm_beam, guided": LmBeam(model=TextSmall(), guide=TextMaskedSmall()),
 }
+TOKEN_HOLES = {label: TOKENS[label] for label in ("lm_greedy, text-small (left)", "lm_beam, text-small", "masked_lm, one round",
+                                                  "masked_lm", "lm_beam, guided")}
 
 
 class Outcome(NamedTuple):
@@ -56,10 +63,10 @@ class Outcome(NamedTuple):
     seconds: float
 
 
-def holes(num_items: int, rate: float, hole_bytes: int) -> list[np.ndarray]:
-    """bool [1024] each, True = erased; holes begin independently."""
-    starts = [Key(1).child("hole", hole_bytes, index).uniform(1024) < rate / hole_bytes for index in range(num_items)]
-    return [np.convolve(one, np.ones(hole_bytes))[:1024] > 0 for one in starts]
+def holes(items: list[np.ndarray], rate: float, length: int) -> list[np.ndarray]:
+    """bool [n] each, True = erased; holes of `length` tokens begin independently."""
+    starts = [Key(1).child("hole", length, index).uniform(values.size) < rate / length for index, values in enumerate(items)]
+    return [np.convolve(one, np.ones(length))[:one.size] > 0 for one in starts]
 
 
 def isolated(items: list[np.ndarray], rate: float) -> list[np.ndarray]:
@@ -117,18 +124,24 @@ def main(path: Path, num_items: int, parts: list[str]) -> None:
     print(f"{path.name}: {num_items} messages of 1024 bytes")
     spaces = np.arange(256) == ord(" ")
     for rate in (0.1, 0.3) if "bytes" in parts else ():
-        table(f"single bytes, {100 * rate:g} %", BYTES, contents, holes(num_items, rate, 1), 256, spaces)
+        table(f"single bytes, {100 * rate:g} %", BYTES, contents, holes(contents, rate, 1), 256, spaces)
     if "holes" in parts:
-        table("holes of 8 bytes, 10 %", HOLES, contents, holes(num_items, 0.1, 8), 256, spaces)
-    if "tokens" in parts:
+        table("holes of 8 bytes, 10 %", HOLES, contents, holes(contents, 0.1, 8), 256, spaces)
+    if {"tokens", "token-holes"} & set(parts):
         tokenizer = Bpe()
         items = [tokenizer.encode(Item(values.astype(np.uint8).tobytes(), "text", ""), Key(0)).values for values in contents]
-        space = tokenizer.encode(Item(b" ", "text", ""), Key(0)).values
-        table("isolated byte-pair tokens, 10 %", TOKENS, items, isolated(items, 0.1), tokenizer.vocab_size,
-              np.isin(np.arange(tokenizer.vocab_size), space))
+        space = np.isin(np.arange(tokenizer.vocab_size), tokenizer.encode(Item(b" ", "text", ""), Key(0)).values)
+        if "tokens" in parts:
+            table("isolated byte-pair tokens, 10 %", TOKENS, items, isolated(items, 0.1), tokenizer.vocab_size, space)
+        if "token-holes" in parts:
+            losses = {"isolated byte-pair tokens, 30 %": isolated(items, 0.3), "holes of 2 tokens, 10 %": holes(items, 0.1, 2),
+                      "holes of 4 tokens, 10 %": holes(items, 0.1, 4)}
+            for title, erased in losses.items():
+                table(title, TOKEN_HOLES, items, erased, tokenizer.vocab_size, space)
 
 
 if __name__ == "__main__":
     if len(sys.argv) < 2:
-        sys.exit("usage: python -m benchmarks.concealment FILE [ITEMS] [bytes|holes|tokens ...]")
-    main(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 100, sys.argv[3:] or ["bytes", "holes", "tokens"])
+        sys.exit("usage: python -m benchmarks.concealment FILE [ITEMS] [bytes|holes|tokens|token-holes ...]")
+    chosen = sys.argv[3:] or ["bytes", "holes", "tokens", "token-holes"]
+    main(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 100, chosen)

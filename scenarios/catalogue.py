@@ -61,6 +61,7 @@ CATALOGUE: Mapping[str, Mapping[str, type[Component]]] = MappingProxyType({
         "keras_hub": keras_hub.KerasHub,
     },
     "masked_models": {
+        "text-masked-small": masked.TextMaskedSmall,
         "masked": masked.Masked,
     },
     "coders": {

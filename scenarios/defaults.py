@@ -64,7 +64,7 @@ def _exchanges(chain: Chain, where: str) -> None:
             raise RequestError(f"{where} must be 0, got {chain.receiver.num_exchanges}, with {reason}, or num_exchanges = 0")
 
 
-_SHIPPED = {"models": {"bytes": "ngram", "bpe": "text-small"}, "masked_models": {}}
+_SHIPPED = {"models": {"bytes": "ngram", "bpe": "text-small"}, "masked_models": {"bpe": "text-masked-small"}}
 
 
 def _fitting_model(kind: str, built: Mapping[str, Component], where: str) -> str:

@@ -73,7 +73,7 @@ def tables_with(kind: str, name: str) -> dict[str, Any]:
                               "coder": {"name": "fixed_length", "packet_bits": 64, "interleave": True}}
     if name == "exact_hidden_markov":
         tables["source"] = {"name": "hidden_markov", "num_symbols": 96}
-    if name == "text-small":
+    if name in ("text-small", "text-masked-small"):
         tables["tokenizer"] = {"name": "bpe"}
     if kind == "models":
         tables["coder"] = {"name": "entropy", "packet_bits": 128, "model": own if len(own) > 1 else name}

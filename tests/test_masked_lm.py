@@ -14,7 +14,7 @@ from decoders.masked_lm import MaskedLm
 from scenarios import catalogue
 from scenarios.scenario import load
 from sources.models.markov import ExactMarkov
-from sources.models.masked import Masked
+from sources.models.masked import Masked, TextMaskedSmall
 from sources.models.model import MaskedModel
 from tests.chains import files
 from tests.test_masked import SIZES, log_probabilities, model, trained  # noqa: F401  (model is a fixture)
@@ -176,8 +176,10 @@ def test_wrong_models_are_refused_with_the_cure(model: Masked):  # noqa: F811
         restored(MaskedLm(), lost)
     tables = {"question": "?", "items": 1, "source": {"name": "text", "item_bytes": 64}, "arm": [{"label": "a"}],
               "decoder": {"name": "masked_lm"}}
-    with pytest.raises(RequestError, match="no shipped model fits.*tokenizer bytes; name one of masked"):
+    with pytest.raises(RequestError, match="no shipped model fits.*tokenizer bytes; name one of text-masked-small"):
         load(tables)
+    decoder = load(tables | {"tokenizer": {"name": "bpe"}}).tasks[0].chain.decoder
+    assert isinstance(decoder, MaskedLm) and decoder.model == TextMaskedSmall()
     for wrong in ("ngram", str(files() / "tiny.safetensors")):
         with pytest.raises(RequestError, match="no masked_model is called"):
             load(tables | {"decoder": {"name": "masked_lm", "model": wrong}})

@@ -7,6 +7,8 @@ import pytest
 
 from sources.bpe import vocabulary
 from sources.models import weights_file
+from sources.models.masked import TextMaskedSmall
+from sources.models.masked_network import MaskedArchitecture
 from sources.models.neural import TextByteSmall, TextSmall
 from sources.models.recurrent import Architecture
 from sources.recurrent_training import Settings
@@ -15,12 +17,15 @@ PASSAGE = (b"The old house stood at the end of a narrow lane, and nobody in the 
            b"a light in its windows. On the evening of which I speak, however, as we were walking home after supper, my brother "
            b"took me by the arm and pointed towards the trees. \"Look,\" said he, \"there is somebody in the garden.\"")
 """English that was written for this test, so that no model was trained on it."""
-MODELS = [TextSmall, TextByteSmall]
+MODELS = [TextSmall, TextByteSmall, TextMaskedSmall]
 
 
 def bits_per_byte(model, content):
     values = np.frombuffer(content, np.uint8) if model.vocab_size == 256 else vocabulary().encode([content])[0]
-    tables, _ = model.tables(model.start(1), values)
+    if isinstance(model, TextMaskedSmall):
+        tables, = model.frequencies([values], [np.arange(values.size)])  # of each token given all others
+    else:
+        tables, _ = model.tables(model.start(1), values)
     return -np.log2(tables[np.arange(values.size), values] / (1 << model.frequency_bits)).sum() / len(content)
 
 
@@ -29,7 +34,7 @@ def test_what_stands_beside_the_weights_is_of_these_weights(cls):
     """Catches weights exported without their config or card, over another vocabulary, of other sizes, or too large to ship."""
     file = weights_file.FOLDER / f"{cls.shipped}.safetensors"
     config, card = weights_file.read_config(file), file.with_suffix(".md").read_text()
-    sizes = Architecture(**config["architecture"])
+    sizes = (MaskedArchitecture if cls is TextMaskedSmall else Architecture)(**config["architecture"])
     assert file.stat().st_size <= 4_000_000 and cls().vocab_size == sizes.vocab_size == cls().tokenizer().vocab_size
     if config["tokenizer"]["name"] == "bpe":
         assert config["tokenizer"]["vocabulary_sha256"] == vocabulary().digest
@@ -41,7 +46,7 @@ def test_what_stands_beside_the_weights_is_of_these_weights(cls):
     assert "/" not in json.dumps(config["data"]), "a path of the machine that it was trained on"
 
 
-@pytest.mark.parametrize("cls, most", [(TextSmall, 2.0), (TextByteSmall, 2.2)])
+@pytest.mark.parametrize("cls, most", [(TextSmall, 2.0), (TextByteSmall, 2.2), (TextMaskedSmall, 1.0)])
 def test_english_takes_two_bits_a_byte(cls, most):
     """Catches weights that don't belong to the code that runs them: those of another order of gates, say, cost eight bits."""
     assert bits_per_byte(cls(), PASSAGE) < most
