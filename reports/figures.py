@@ -67,9 +67,22 @@ def draw_metric(summary: Summary, metric: str) -> Figure:
         for axis, points in axes:
             (_draw_panel if swept else _draw_dots)(axis, summary, metric, points)
         if swept:
+            limit_y(axes, summary, metric)
             label_axes(figure, axes, axis_words(summary.sweep_keys[0]), axis_words(metric))
         add_legend(figure)
     return figure
+
+
+def limit_y(axes: Sequence[tuple[Axes, list[int]]], summary: Summary, metric: str) -> None:
+    """The scale of a metric on panels that share it, once all of them are drawn: limits set before would cut the later ones."""
+    for axis, _ in axes:
+        _scale_y(axis, metric)
+    low, high = axes[0][0].get_ylim()
+    if is_log(metric) and (lowest := lowest_shown(summary, metric)):
+        axes[0][0].set_ylim(lowest, min(high, 1.3 * highest_shown(summary, metric)))
+    if low < 0 < high and not is_log(metric):  # above it a gain, such as confidence past the share that is right; below it none
+        for axis, _ in axes:
+            axis.axhline(0, color="#555555", linewidth=0.6, zorder=1)
 
 
 def lay_out(summary: Summary, labels: Sequence[str], *, swept: bool = True) -> tuple[Figure, list[tuple[Axes, list[int]]]]:
@@ -143,9 +156,6 @@ def _draw_panel(axis: Axes, summary: Summary, metric: str, points: list[int]) ->
     for marker in markers_of(summary):
         axis.axvline(marker["value"], color="#888888", linewidth=0.8, linestyle="-.", label=plain(marker["label"]), zorder=0)
     scale_x(axis, summary, points, places)
-    scale_y(axis, metric)
-    if is_log(metric) and (lowest := lowest_shown(summary, metric)):
-        axis.set_ylim(lowest, min(axis.get_ylim()[1], 1.3 * highest_shown(summary, metric)))
 
 
 def _draw_series(axis: Axes, measured: list[tuple[float, Estimate]], number: int, arm: str, *, log: bool) -> None:
@@ -276,7 +286,7 @@ def scale_x(axis: Axes, summary: Summary, points: list[int], places: dict[int, f
     axis.grid(axis="y")
 
 
-def scale_y(axis: Axes, metric: str) -> None:
+def _scale_y(axis: Axes, metric: str) -> None:
     """Decades for rates of errors and losses, some six round values for the rest."""
     if not is_log(metric):
         axis.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))

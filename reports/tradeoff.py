@@ -7,8 +7,8 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reports.axes import axis_words, curves_of, highest_shown, is_log, lowest_shown, names_of
-from reports.figures import add_legend, arm_look, label_axes, lay_out, plain, save, scale_y, style
+from reports.axes import axis_words, curves_of, is_log, names_of
+from reports.figures import add_legend, arm_look, label_axes, lay_out, limit_y, plain, save, style
 from reports.statistics import Estimate
 from reports.summary import Summary
 
@@ -48,10 +48,8 @@ def draw_tradeoff(summary: Summary, metric: str, cost: str) -> Figure:
                                 and (place := _common_cost(summary, point, cost)) is not None)
                 if len({place for place, _ in placed}) > 1:
                     axis.plot(*zip(*placed, strict=True), color="#000000", linestyle="--", label=plain(label), zorder=1)
-            scale_y(axis, metric)
-            if is_log(metric) and (lowest := lowest_shown(summary, metric)):
-                axis.set_ylim(lowest, min(axis.get_ylim()[1], 1.3 * highest_shown(summary, metric)))
             axis.grid(axis="y")
+        limit_y(axes, summary, metric)
         label_axes(figure, axes, axis_words(cost), axis_words(metric))
         add_legend(figure)
     return figure

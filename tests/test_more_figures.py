@@ -2,6 +2,7 @@
 
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from matplotlib.text import Text
@@ -9,7 +10,7 @@ from matplotlib.text import Text
 from channel_sim.ledger import Ledger
 from channel_sim.store import Curve, Point, Store, Trial
 from reports.burst_figures import draw_bursts, save_bursts
-from reports.figures import render
+from reports.figures import draw_metric, render
 from reports.summary import Summary, summarise
 from reports.tradeoff import costs_that_vary, draw_tradeoff, save_tradeoffs
 from tests.synthetic_results import synthetic_store
@@ -32,6 +33,17 @@ def pictures(path: Path) -> Summary:
                                                    COST: (quality * 10 + i % 5, 100.0)}, {}, Ledger(channel_uses=quality).to_dict())
                        for i in range(20)], [])
         return summarise(store)
+
+
+def test_no_panel_cuts_what_it_shows(tmp_path: Path) -> None:
+    """Catches limits of the first panel on all that share its axis: at ten times the loss rate the arms would stand outside."""
+    sweep: dict[str, list[Any]] = {"channel.esno_db": [0, 3], "channel.loss_rate": [0.02, 0.2]}
+    with closing(synthetic_store(tmp_path / "r.sqlite", num_items=6, sweep=sweep)) as store:
+        summary = summarise(store)
+    figure = draw_metric(summary, "token_error_rate")
+    least, most = figure.axes[0].get_ylim()
+    shown = [one.mean for row in summary.rows if (one := row.estimate("token_error_rate")) and one.mean]
+    assert least < min(shown) and max(shown) < most and figure.get_size_inches()[0] == 7.16
 
 
 def test_quality_is_drawn_over_what_it_cost(tmp_path: Path) -> None:
