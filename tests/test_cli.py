@@ -49,7 +49,7 @@ def small(tmp_path: Path) -> Path:
 def plain_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the notes for a report: its figures take seconds, and other tests look at them."""
     monkeypatch.setattr(html, "write_report",
-                        lambda store, out: (out / "report.html").write_text("\n".join(store.meta().get("notes", []))))
+                        lambda store, out, baseline: (out / "report.html").write_text("\n".join(store.meta().get("notes", []))))
 
 
 def table(path: Path) -> list[dict[str, str]]:
