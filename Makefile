@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 .PHONY: demo test lint types tests test-browser slow figures wheel clean
 
 demo: $(VENV)/.installed
-	$(BIN)/channel-sim run quickstart --out results/quickstart
+	$(BIN)/channel-sim run quickstart --workers 2 --out results/quickstart
 
 test: lint types tests
 
