@@ -39,7 +39,9 @@ class MaskedLm(Decoder):
 
     revision: ClassVar[int] = 1
     source: ClassVar[str] = "Ghazvininejad et al., EMNLP 2019; Besag, J. R. Stat. Soc. B 48 (1986)"
-    assumptions: ClassVar[tuple[str, ...]] = ("Decoder masked_lm takes the bit LLRs of a token as independent of each other.",)
+    assumptions: ClassVar[tuple[str, ...]] = (
+        "Decoder masked_lm takes the bit LLRs of a token as independent of each other.",
+        "Decoder masked_lm is no optimum: a network says what a token is given the others, and sure ones are taken for true.")
 
     model: SerializeAsAny[MaskedModel] | None = Field(None, description="the masked prior; default: the shipped one that fits")
     num_rounds: int = Field(4, ge=1, le=256, description="most rounds in which all unknown tokens are weighed anew")
