@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from channel_sim.store import Trial
-from reports.statistics import Difference, Estimate, holm, paired_difference
+import numpy as np
+
+from reports.columns import Columns
+from reports.statistics import Difference, Estimate, holm, paired_differences
 from reports.summary import Row, Summary, describe, point_text, value_text, words
 
 SIGNIFICANCE = 0.05
@@ -35,7 +37,7 @@ def findings(summary: Summary, metric: str) -> list[Finding]:
     """One finding a sweep point where `metric` is measured; empty for a metric of which neither way is better."""
     if describe(metric).better == "neither":
         return []
-    ranked = [one for point in summary.points if (one := _ranked(summary, metric, point, summary.arms))]
+    ranked = _ranked(summary, metric)
     leads = [lead for one in ranked for _, lead in one.leads if lead is not None]
     adjusted = dict(zip(map(id, leads), holm([lead.p_value for lead in leads], comparisons(summary, metric)), strict=True))
     return [_finding(summary, one, adjusted) for one in ranked]
@@ -59,7 +61,11 @@ def multiplicity(summary: Summary, metric: str) -> str:
 
 def answer(summary: Summary, metric: str) -> list[str]:
     """Sentences that a reader can quote: runs of sweep points with one outcome; a count of points where there are many runs."""
-    found = findings(summary, metric)
+    return in_words(findings(summary, metric), summary, metric)
+
+
+def in_words(found: list[Finding], summary: Summary, metric: str) -> list[str]:
+    """`answer` where the findings are at hand."""
     if not found:
         return [f"No arm has measured the {words(metric)} yet."]
     if len(summary.arms) == 1:
@@ -80,14 +86,18 @@ class _Ranked:
     leads: list[tuple[str, Difference | None]]
 
 
-def _ranked(summary: Summary, metric: str, point_index: int, arms: Sequence[str]) -> _Ranked | None:
+def _ranked(summary: Summary, metric: str) -> list[_Ranked]:
+    """The sweep points where some arm has measured the metric."""
     sign = 1 if describe(metric).better == "higher" else -1
-    measured = [(sign * one.mean, row, one) for row in summary.at(point_index)
-                if row.point.arm in arms and (one := row.estimate(metric))]
-    if not measured:
-        return None
-    (_, best, mean), *others = sorted(measured, key=lambda entry: -entry[0])  # stable: equal means stay in the order of the arms
-    return _Ranked(point_index, best, mean, [(row.point.arm, lead_of(best.trials, row.trials, metric)) for _, row, _ in others])
+    orders: dict[int, list[tuple[float, Row, Estimate]]] = {point: [] for point in summary.points}
+    for row in summary.rows:
+        if one := row.estimate(metric):
+            orders[row.point.point_index].append((-sign * one.mean, row, one))
+    # stable: equal means stay in the order of the arms
+    ordered = {point: sorted(found, key=lambda entry: entry[0]) for point, found in orders.items() if found}
+    leads = iter(leads_of([(found[0][1].trials, row.trials) for found in ordered.values() for _, row, _ in found[1:]], metric))
+    return [_Ranked(point, found[0][1], found[0][2], [(row.point.arm, next(leads)) for _, row, _ in found[1:]])
+            for point, found in ordered.items()]
 
 
 def _finding(summary: Summary, ranked: _Ranked, adjusted: dict[int, float]) -> Finding:
@@ -103,13 +113,12 @@ def is_told_apart(lead: Difference, adjusted_p: float) -> bool:
     return lead.low is not None and lead.high is not None and not lead.low <= 0 <= lead.high and adjusted_p <= SIGNIFICANCE
 
 
-def lead_of(a: Sequence[Trial], b: Sequence[Trial], metric: str) -> Difference | None:
-    """How far a is ahead of b, positive = better; None where they hold different items or one has not measured it."""
-    better, worse = (a, b) if describe(metric).better == "higher" else (b, a)
-    try:
-        return paired_difference(better, worse, metric)
-    except ValueError:
-        return None
+def leads_of(pairs: Sequence[tuple[Columns, Columns]], metric: str) -> list[Difference | None]:
+    """How far the first of each pair is ahead, positive = better; None where their items differ or one has not measured it."""
+    signed = pairs if describe(metric).better == "higher" else [(b, a) for a, b in pairs]
+    alike = [place for place, (a, b) in enumerate(pairs) if np.array_equal(np.unique(a.items), np.unique(b.items))]
+    found = dict(zip(alike, paired_differences([signed[place] for place in alike], metric), strict=True))
+    return [found.get(place) for place in range(len(pairs))]
 
 
 def _sentence(run: list[Finding], metric: str, summary: Summary) -> str:

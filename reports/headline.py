@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 
 from reports.comparability import equal_cost_arms
-from reports.findings import comparisons, is_told_apart, lead_of, listed, quoted, rounded, where_of
+from reports.findings import comparisons, is_told_apart, leads_of, listed, quoted, rounded, where_of
 from reports.statistics import Difference, Estimate, holm
 from reports.summary import Summary, describe, point_text, value_text, words
 
@@ -75,8 +75,9 @@ def _by_rank(summary: Summary, metric: str, arms: list[str]) -> list[str]:
 
 def _duels(summary: Summary, metric: str, pair: tuple[str, str]) -> list[Duel]:
     first, second = ({row.point.point_index: row for row in summary.of(arm)} for arm in pair)
-    leads = {point: lead for point in summary.points if point in first and point in second
-             and (lead := lead_of(first[point].trials, second[point].trials, metric))}
+    both = [point for point in summary.points if point in first and point in second]
+    found = leads_of([(first[point].trials, second[point].trials) for point in both], metric)
+    leads = {point: lead for point, lead in zip(both, found, strict=True) if lead}
     adjusted = holm([lead.p_value for lead in leads.values()], max(len(leads), comparisons(summary, metric)))
     duels = []
     for (point, lead), p_value in zip(leads.items(), adjusted, strict=True):

@@ -20,7 +20,7 @@ from reports.chain import diagram
 from reports.comparability import unequal_packets, unequal_uses
 from reports.figures import save_figures
 from reports.files import writing
-from reports.findings import answer, findings, interval_text, multiplicity
+from reports.findings import findings, in_words, interval_text, multiplicity
 from reports.headline import headline
 from reports.ledgers import ledger_table
 from reports.links import link_rows
@@ -77,11 +77,12 @@ def write_report(store: Store, folder: Path, baseline: str | None = None) -> Pat
     metrics = summary.highlights[:_NUM_HIGHLIGHTS]
     with_curves = [metric for metric in dict.fromkeys(curve.metric for curve in summary.curves) if metric in summary.metrics]
     main = metrics[0] if metrics else ""
+    found = findings(summary, main)
     page = _environment().get_template("report.html").render(
         meta=_UNSAID | summary.meta, summary=summary, main=main, uses=unequal_uses(summary),
-        answer=[*filter(None, [headline(summary, main)]), *answer(summary, main)], packets=unequal_packets(summary),
+        answer=[*filter(None, [headline(summary, main)]), *in_words(found, summary, main)], packets=unequal_packets(summary),
         differences=[(_svg(folder / "figures", f"{metric}-difference"), text) for metric, text in captions.items()],
-        findings=findings(summary, main), diagram=diagram(summary.meta), viewer=viewer(store, summary),
+        findings=found, diagram=diagram(summary.meta), viewer=viewer(store, summary),
         figures=[_figure(summary, metric, folder / "figures") for metric in dict.fromkeys([*metrics, *with_curves])],
         results=_table(summary, metrics, "note"), calibration=_calibration(summary), ledger=ledger_table(summary),
         theory=_theory(summary), cards=card_table(store), links=link_rows(store), remarks=_remarks(summary),

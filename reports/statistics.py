@@ -7,20 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Literal
 
 import numpy as np
 import scipy  # its submodules are loaded on first use: most commands need none
 
-from channel_sim.keys import Key
 from channel_sim.metrics import CATALOGUE
 from channel_sim.store import Trial
+from reports.bootstrap import TAIL, alike, bca, expanded_tail, resample, units_of
 from reports.columns import Columns
 
 Method = Literal["bootstrap", "clopper-pearson", "upper limit", "lower limit", "constant", "none"]
-NUM_RESAMPLES = 2000
-MAX_UNITS = 1000
 FEW_ITEMS = 20
 """Below it the note says so: with skewed rates a nominal 95 % interval holds the truth 93 % of the time at 15 items, 94 % from
 20 on (measured, tests/test_coverage.py: Beta(.5, 4.5) rates)."""
@@ -28,7 +25,6 @@ FEW_EVENTS = 5
 """A rate with events in fewer items is flagged as well: it hangs on each of them. Where nine in ten items are without error,
 intervals that carry no note hold the truth 94 % of the time or more from 20 items on. What no resampling can know is a tail that
 was not seen: of errors in one item of ten, with severities like the fourth power of a uniform, it is 83 % at 50 and 90 % at 100."""
-_TAIL = 0.025
 
 
 @dataclass(frozen=True)
@@ -75,15 +71,22 @@ def estimate(trials: Sequence[Trial], metric: str) -> Estimate | None:
 
     Source: J. A. Hanley and A. Lippman-Hand, "If nothing goes wrong, is everything all right?", JAMA 249 (1983), rule of three.
     """
-    sums = _by_item(trials, metric)[1]
-    sums = sums[sums[:, 1] > 0]
-    if not len(sums):
-        return None
-    if _is_rate(metric):
-        certain = _impossible(trials, metric, sums) or _limit(sums, metric) or _single_trials(trials, metric, sums)
-        if certain is not None:
-            return certain
-    return _resampled(sums, metric)
+    return estimate_all([trials], metric)[0]
+
+
+def estimate_all(tasks: Sequence[Sequence[Trial]], metric: str) -> list[Estimate | None]:
+    """`estimate` of every task, to the last bit, in the time of a few: they share their resamples."""
+    found: list[Estimate | None] = []
+    open_sums: dict[int, np.ndarray] = {}
+    for place, trials in enumerate(tasks):
+        sums = _by_item(trials, metric)[1]
+        sums = sums[sums[:, 1] > 0]
+        found.append(_certain(trials, metric, sums) if len(sums) else None)
+        if len(sums) and found[-1] is None:
+            open_sums[place] = sums
+    for place, one in zip(open_sums, _resampled(list(open_sums.values()), metric), strict=True):
+        found[place] = one
+    return found
 
 
 def reason(trials: Sequence[Trial], metric: str) -> str:
@@ -102,18 +105,36 @@ def paired_difference(trials_a: Sequence[Trial], trials_b: Sequence[Trial], metr
 
     Where no item differs, the mean differs by at most 3/n for the reason that `estimate` gives.
     """
+    return paired_differences([(trials_a, trials_b)], metric)[0]
+
+
+def paired_differences(pairs: Sequence[tuple[Sequence[Trial], Sequence[Trial]]], metric: str) -> list[Difference | None]:
+    """`paired_difference` of every pair, to the last bit, in the time of a few."""
+    found: list[Difference | None] = []
+    open_sums: dict[int, np.ndarray] = {}
+    for place, (trials_a, trials_b) in enumerate(pairs):
+        sums = _paired_sums(trials_a, trials_b, metric)
+        found.append(None)
+        if not len(sums) or not np.all(sums[:, [1, 3]].sum(axis=0)):
+            continue
+        if np.array_equal(sums[:, :2], sums[:, 2:]):
+            limit = min(1.0, _rule_of_three(sums[:, 1])) if _is_rate(metric) else 0.0
+            found[-1] = Difference(0.0, -limit, limit, len(sums), "upper limit" if limit else "constant")
+        else:
+            open_sums[place] = sums
+    for place, one in zip(open_sums, _resampled_differences(list(open_sums.values()), metric), strict=True):
+        found[place] = one
+    return found
+
+
+def _paired_sums(trials_a: Sequence[Trial], trials_b: Sequence[Trial], metric: str) -> np.ndarray:
+    """float64 [n, 4]: numerators and denominators of both arms over items that at least one has measured."""
     (items_a, sums_a), (items_b, sums_b) = _by_item(trials_a, metric), _by_item(trials_b, metric)
     if not np.array_equal(items_a, items_b):
         raise ValueError(f"a paired difference needs equal items, got {len(items_a)} and {len(items_b)} with "
                          f"{len(np.intersect1d(items_a, items_b))} in common; run both arms over the same items")
     sums = np.hstack([sums_a, sums_b])
-    sums = sums[(sums[:, 1] > 0) | (sums[:, 3] > 0)]
-    if not len(sums) or not np.all(sums[:, [1, 3]].sum(axis=0)):
-        return None
-    if np.array_equal(sums[:, :2], sums[:, 2:]):
-        limit = min(1.0, _rule_of_three(sums[:, 1])) if _is_rate(metric) else 0.0
-        return Difference(0.0, -limit, limit, len(sums), "upper limit" if limit else "constant")
-    return _resampled_difference(sums, metric)
+    return sums[(sums[:, 1] > 0) | (sums[:, 3] > 0)]
 
 
 def holm(p_values: Sequence[float], num_comparisons: int | None = None) -> list[float]:
@@ -135,48 +156,21 @@ def holm(p_values: Sequence[float], num_comparisons: int | None = None) -> list[
     return adjusted.round(15).tolist()
 
 
-def bca(resampled: np.ndarray, jackknife: np.ndarray, observed: float, *, tail: float = _TAIL) -> tuple[float, float]:
-    """The bias-corrected and accelerated interval from bootstrap values float64 [R] and leave-one-out values [n].
-
-    tail: probability left out on either side, 2.5 % for a 95 % interval
-
-    Source: B. Efron, "Better bootstrap confidence intervals", J. Amer. Statist. Assoc. 82 (1987), section 3.
-    """
-    gap = resampled - observed
-    gap[np.abs(gap) <= 1e-12 * np.max(np.abs(resampled))] = 0.0  # equal but for rounding: half of it is below
-    below = (1 - np.mean(np.sign(gap))) / 2
-    half = 0.5 / len(resampled)  # all values on one side: as far out as the number of resamples can tell
-    bias = scipy.special.ndtri(np.clip(below, half, 1 - half))
-    spread = jackknife.mean() - jackknife
-    scale = np.sum(spread**2) ** 1.5
-    acceleration = np.sum(spread**3) / (6 * scale) if scale > 0 else 0.0
-    shifted = bias + scipy.special.ndtri(tail) * np.array([1, -1])  # 1 - tail would round to 1 for two items
-    levels = scipy.special.ndtr(bias + shifted / np.maximum(1 - acceleration * shifted, 1e-9))
-    low, high = np.quantile(resampled, levels)
-    return float(low), float(high)
-
-
 def clopper_pearson(events: int, num_trials: int) -> tuple[float, float]:
     """The exact 95 % interval of a probability from independent trials.
 
     Source: C. J. Clopper and E. S. Pearson, "The use of confidence or fiducial limits", Biometrika 26 (1934).
     """
-    low = scipy.special.betaincinv(events, num_trials - events + 1, _TAIL) if events else 0.0
-    high = scipy.special.betaincinv(events + 1, num_trials - events, 1 - _TAIL) if events < num_trials else 1.0
+    low = scipy.special.betaincinv(events, num_trials - events + 1, TAIL) if events else 0.0
+    high = scipy.special.betaincinv(events + 1, num_trials - events, 1 - TAIL) if events < num_trials else 1.0
     return float(low), float(high)
-
-
-def expanded_tail(num_items: int) -> float:
-    """The tail at which bootstrap quantiles of n items are as far out as Student's t with the unbiased variance is.
-
-    Source: T. C. Hesterberg, "What teachers should know about the bootstrap", Amer. Statist. 69 (2015), section 4.2.
-    """
-    return float(scipy.special.ndtr(scipy.special.stdtrit(num_items - 1, _TAIL) * np.sqrt(num_items / (num_items - 1))))
 
 
 def _by_item(trials: Sequence[Trial], metric: str) -> tuple[np.ndarray, np.ndarray]:
     """Items int64 [n], ascending, and (numerator, denominator) float64 [n, 2] over their replicates; (0, 0) where not measured."""
     items, replicates, pairs = _pairs(trials, metric)
+    if np.all(items[1:] > items[:-1]):
+        return items, pairs
     order = np.lexsort((replicates, items))  # sums of floats must not depend on the order of trials
     distinct, of_item = np.unique(items[order], return_inverse=True)
     sums = np.zeros((len(distinct), 2))
@@ -200,6 +194,13 @@ def _is_rate(metric: str) -> bool:
 
 def _is_share(metric: str) -> bool:
     return _is_rate(metric) and CATALOGUE[metric].counts == "share"
+
+
+def _certain(trials: Sequence[Trial], metric: str, sums: np.ndarray) -> Estimate | None:
+    """What needs no resampling: a limit, or an exact interval."""
+    if not _is_rate(metric):
+        return None
+    return _impossible(trials, metric, sums) or _limit(sums, metric) or _single_trials(trials, metric, sums)
 
 
 def _impossible(trials: Sequence[Trial], metric: str, sums: np.ndarray) -> Estimate | None:
@@ -235,60 +236,81 @@ def _single_trials(trials: Sequence[Trial], metric: str, sums: np.ndarray) -> Es
     return Estimate(events / len(sums), *clopper_pearson(events, len(sums)), len(sums), "clopper-pearson")
 
 
-def _resampled(sums: np.ndarray, metric: str) -> Estimate:
-    n, mean = len(sums), float(sums[:, 0].sum() / sums[:, 1].sum())
-    value = float(_values(np.array([mean]), metric)[0])
+def _resampled(many: Sequence[np.ndarray], metric: str) -> list[Estimate]:
+    """The estimate of each of float64 [n, 2]."""
+    means = [float(sums[:, 0].sum() / sums[:, 1].sum()) for sums in many]
+    found = {place: _without_spread(sums, mean, metric) for place, (sums, mean) in enumerate(zip(many, means, strict=True))}
+    for places in alike({place: many[place] for place, one in found.items() if one is None}):
+        units = np.stack([units_of(many[place]) for place in places])
+        left_out = units.sum(axis=1, keepdims=True) - units
+        observed = np.array([means[place] for place in places])
+        ends = bca(_ratio(resample(units, metric)), _ratio(left_out), observed, tail=expanded_tail(units.shape[1]))
+        values, first, second = (_values(one, metric) for one in (observed, *ends))
+        low, high = np.minimum(first, second), np.maximum(first, second)  # a transform that falls swaps them
+        for place, *numbers in zip(places, values.tolist(), low.tolist(), high.tolist(), strict=True):
+            (value, lower, upper), n = numbers, len(many[place])
+            found[place] = Estimate(value, lower, upper, n, "bootstrap", _few(n) or _caution(many[place], metric))
+    return [one for one in found.values() if one is not None]
+
+
+def _without_spread(sums: np.ndarray, mean: float, metric: str) -> Estimate | None:
+    n = len(sums)
     if n == 1:
-        return Estimate(value, None, None, 1, "none", "a single item gives no interval")
+        return Estimate(float(_values(np.array([mean]), metric)[0]), None, None, 1, "none", "a single item gives no interval")
     if np.ptp(sums[:, 0] / sums[:, 1]) <= 1e-12 * abs(mean):  # no spread but for rounding
+        value = float(_values(np.array([mean]), metric)[0])
         return Estimate(value, value, value, n, "constant", _few(n) or _caution(sums, metric))
-    units = _units(sums)
-    left_out = units.sum(axis=0) - units
-    ends = bca(_ratio(_resample(units, metric)), _ratio(left_out), mean, tail=expanded_tail(len(units)))
-    low, high = sorted(_values(np.array(ends), metric).tolist())  # a transform that falls swaps them
-    return Estimate(value, low, high, n, "bootstrap", _few(n) or _caution(sums, metric))
+    return None
 
 
-def _resampled_difference(sums: np.ndarray, metric: str) -> Difference:
-    n, total = len(sums), sums.sum(axis=0)
-    observed = float(_gap(total[None], metric)[0])
-    if n == 1:
-        return Difference(observed, None, None, 1, "none", "a single item gives no interval")
-    units = _units(sums)
-    drawn, left_out = _resample(units, metric), total - units
-    a, b = (_values(_ratio(drawn[:, arm:arm + 2]), metric) for arm in (0, 2))
-    whole = np.isfinite(a) & np.isfinite(b)  # a draw may hold no item that measures one of the arms
-    jackknife = _gap(left_out, metric)
-    jackknife = np.where(np.isfinite(jackknife), jackknife, observed)
-    low, high = bca((a - b)[whole], jackknife, observed, tail=expanded_tail(len(units)))
-    paired, apart = np.var((a - b)[whole]), np.var(a[whole]) + np.var(b[whole])
-    note = _few(n) or (_few_differences(sums) if _is_rate(metric) else "")
-    ratio = float(apart / paired) if paired > 0 else None
-    return Difference(observed, low, high, n, "bootstrap", note, ratio, _p_value(jackknife, observed))
+def _resampled_differences(many: Sequence[np.ndarray], metric: str) -> list[Difference]:
+    """The paired difference of each of float64 [n, 4]."""
+    observed = _gap(np.stack([sums.sum(axis=0) for sums in many]), metric) if many else np.zeros(0)
+    found = {place: Difference(float(observed[place]), None, None, 1, "none", "a single item gives no interval")
+             for place, sums in enumerate(many) if len(sums) == 1}
+    for places in alike({place: sums for place, sums in enumerate(many) if len(sums) > 1}):
+        units, means = np.stack([units_of(many[place]) for place in places]), observed[places]
+        drawn, left_out = resample(units, metric), units.sum(axis=1, keepdims=True) - units
+        a, b = (_values(_ratio(drawn[..., arm:arm + 2]), metric) for arm in (0, 2))
+        gone = ~(np.isfinite(a) & np.isfinite(b))  # a draw may hold no item that measures one of the arms
+        a[gone] = b[gone] = np.nan
+        jackknife = _gap(left_out, metric)
+        jackknife = np.where(np.isfinite(jackknife), jackknife, means[:, None])
+        ends = bca(a - b, jackknife, means, tail=expanded_tail(units.shape[1]))
+        paired, apart = np.nanvar(a - b, axis=-1), np.nanvar(a, axis=-1) + np.nanvar(b, axis=-1)
+        ratios = np.divide(apart, paired, out=np.full(len(places), np.nan), where=paired > 0)
+        columns = (means, *ends, ratios, _p_values(jackknife, means))
+        for place, mean, low, high, ratio, p_value in zip(places, *(column.tolist() for column in columns), strict=True):
+            n = len(many[place])
+            note = _few(n) or (_few_differences(many[place]) if _is_rate(metric) else "")
+            found[place] = Difference(mean, low, high, n, "bootstrap", note, ratio if ratio == ratio else None, p_value)
+    return [found[place] for place in range(len(many))]
 
 
-def _p_value(jackknife: np.ndarray, observed: float) -> float:
-    """Two-sided, from leave-one-out values float64 [n] of a difference; bootstrap values are too few for what Holm asks of tails.
+def _p_values(jackknife: np.ndarray, observed: np.ndarray) -> np.ndarray:
+    """float64 [k], two-sided, from leave-one-out values float64 [k, n] of differences [k]; bootstrap values are too few for what
+    Holm asks of tails.
 
     Source: J. W. Tukey, "Bias and confidence in not-quite large samples" (abstract), Ann. Math. Statist. 29 (1958).
     """
-    n = len(jackknife)
-    error = np.sqrt((n - 1) / n * np.sum((jackknife - jackknife.mean()) ** 2))
-    if error <= 1e-12 * abs(observed):  # the same difference everywhere
-        return 0.0 if observed else 1.0
-    return float(2 * scipy.special.stdtr(n - 1, -abs(observed) / error))
+    n = jackknife.shape[1]
+    error = np.sqrt((n - 1) / n * np.sum((jackknife - jackknife.mean(axis=1, keepdims=True)) ** 2, axis=1))
+    same = error <= 1e-12 * np.abs(observed)  # the same difference everywhere
+    tails = 2 * scipy.special.stdtr(n - 1, -np.abs(observed) / np.where(same, 1.0, error))
+    return np.where(same, np.where(observed != 0, 0.0, 1.0), tails)
 
 
 def _gap(sums: np.ndarray, metric: str) -> np.ndarray:
-    """float64 [n]: the metric of the first arm less that of the second, from both their sums [n, 4]."""
-    return _values(_ratio(sums[:, :2]), metric) - _values(_ratio(sums[:, 2:]), metric)
+    """float64 [...]: the metric of the first arm less that of the second, from both their sums [..., 4]."""
+    return _values(_ratio(sums[..., :2]), metric) - _values(_ratio(sums[..., 2:]), metric)
 
 
 def _values(ratios: np.ndarray, metric: str) -> np.ndarray:
-    """float64 [n]: the metric at each ratio of sums, transformed where it is; NaN stays."""
+    """float64 [...]: the metric at each ratio of sums, transformed where it is; NaN stays."""
     if metric not in CATALOGUE or not CATALOGUE[metric].transform:
         return ratios
-    return np.array([CATALOGUE[metric].value(ratio) if ratio == ratio else ratio for ratio in ratios.tolist()])
+    values = [CATALOGUE[metric].value(ratio) if ratio == ratio else ratio for ratio in ratios.ravel().tolist()]
+    return np.array(values).reshape(ratios.shape)
 
 
 def _caution(sums: np.ndarray, metric: str) -> str:
@@ -300,35 +322,9 @@ def _caution(sums: np.ndarray, metric: str) -> str:
     return ""
 
 
-def _units(sums: np.ndarray) -> np.ndarray:
-    """What is resampled: items, or groups of neighbouring items where there are more than MAX_UNITS, float64 [units, k].
-
-    Items are independent and so are sums over groups of them: the interval is as honest, and its cost does not grow with n.
-    """
-    size = -(-len(sums) // MAX_UNITS)
-    return sums if size == 1 else np.add.reduceat(sums, np.arange(0, len(sums), size))
-
-
 def _ratio(sums: np.ndarray) -> np.ndarray:
-    """float64 [n] from [n, 2]; NaN where the denominator is 0."""
-    return np.divide(sums[:, 0], sums[:, 1], out=np.full(len(sums), np.nan), where=sums[:, 1] > 0)
-
-
-def _resample(sums: np.ndarray, metric: str) -> np.ndarray:
-    """float64 [NUM_RESAMPLES, k]: column sums of `sums` [n, k] over n items drawn with replacement."""
-    weights = _weights(metric, len(sums))
-    blocks = np.array_split(weights, 1 + weights.size // 2**22)
-    # einsum and not @: the order of summation, and so the last bit, must not depend on the number of BLAS threads
-    return np.concatenate([np.einsum("rn,nk->rk", block.astype(np.float64), sums) for block in blocks])
-
-
-@lru_cache(maxsize=16)  # 16 metrics a point; 4 MB each at most
-def _weights(metric: str, num_items: int) -> np.ndarray:
-    """uint16 [NUM_RESAMPLES, num_items]: how often each resample holds each item; rows sum to num_items."""
-    drawn = Key(0).child("bootstrap", metric).integers(num_items, NUM_RESAMPLES, num_items)
-    rows = np.arange(NUM_RESAMPLES)[:, None] * num_items
-    counts = np.bincount((drawn + rows).ravel(), minlength=NUM_RESAMPLES * num_items)
-    return counts.astype(np.uint16).reshape(NUM_RESAMPLES, num_items)
+    """float64 [...] from [..., 2]; NaN where the denominator is 0."""
+    return np.divide(sums[..., 0], sums[..., 1], out=np.full(sums.shape[:-1], np.nan), where=sums[..., 1] > 0)
 
 
 def _few(num_items: int) -> str:

@@ -15,7 +15,7 @@ from channel_sim.ledger import Ledger
 from channel_sim.metrics import CATALOGUE, Metric
 from channel_sim.store import Curve, Point, Store
 from reports.columns import Columns
-from reports.statistics import Estimate, estimate, reason
+from reports.statistics import Estimate, estimate_all, reason
 
 _MAIN = ("token_error_rate", "psnr_db", "si_sdr_db", "byte_error_rate", "recovered_fraction", "bit_error_rate", "bits_per_byte",
          "bits_per_token", "channel_uses_per_sample")
@@ -102,14 +102,19 @@ def summarise(store: Store) -> Summary:
 
 
 def _read(store: Store) -> Summary:
-    known: dict[str, Row] = {}
-    rows = []
-    for point in store.points():
-        if point.task_id not in known:
-            known[point.task_id] = _row(point, Columns(store.trials(point.task_id)))
-        same = known[point.task_id]
-        rows.append(Row(point, same.trials, same.estimates, same.reasons, same.ledger))
-    return Summary(store.meta(), tuple(rows), tuple(store.curves()))
+    points = store.points()
+    trials = {task_id: Columns(store.trials(task_id)) for task_id in dict.fromkeys(point.task_id for point in points)}
+    estimates: dict[str, dict[str, Estimate]] = {task_id: {} for task_id in trials}
+    reasons: dict[str, dict[str, str]] = {task_id: {} for task_id in trials}
+    for metric in _in_order({name for columns in trials.values() for name in columns.names}):
+        tasks = [task_id for task_id, columns in trials.items() if metric in columns.names]
+        for task_id, one in zip(tasks, estimate_all([trials[task_id] for task_id in tasks], metric), strict=True):
+            if one is None:
+                reasons[task_id][metric] = reason(trials[task_id], metric)
+            else:
+                estimates[task_id][metric] = one
+    known = {task_id: (columns, estimates[task_id], reasons[task_id], _mean_ledger(columns)) for task_id, columns in trials.items()}
+    return Summary(store.meta(), tuple(Row(point, *known[point.task_id]) for point in points), tuple(store.curves()))
 
 
 def describe(metric: str) -> Metric:
@@ -145,14 +150,6 @@ def point_text(sweep: dict[str, Any]) -> str:
 def _one_value(key: str, value: Any) -> str:
     unit = re.fullmatch(r"(.*) \((.*)\)", words(key))
     return f"{unit[1]} {value_text(value)} {unit[2]}" if unit else f"{words(key)} {value_text(value)}"
-
-
-def _row(point: Point, trials: Columns) -> Row:
-    names = _in_order(trials.names)
-    found = {name: estimate(trials, name) for name in names}
-    estimates = {name: one for name, one in found.items() if one is not None}
-    reasons = {name: reason(trials, name) for name in names if name not in estimates}
-    return Row(point, trials, estimates, reasons, _mean_ledger(trials))
 
 
 def _mean_ledger(trials: Columns) -> dict[str, float]:

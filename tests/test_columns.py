@@ -10,7 +10,7 @@ import pytest
 
 from channel_sim.keys import Key
 from channel_sim.store import Point, Store, Trial
-from reports import statistics
+from reports import bootstrap
 from reports.columns import Columns
 from reports.statistics import estimate, paired_difference, reason
 from reports.summary import summarise
@@ -60,7 +60,7 @@ def test_groups_of_items_give_the_interval_of_the_items(monkeypatch: pytest.Monk
     """Catches groups that overlap, leave items out or narrow the interval; 2000 resamples know its ends to some 5 %."""
     made, other = trials(3001), trials(3001, rate=0.25)
     grouped, difference = estimate(made, "token_error_rate"), paired_difference(made, other, "token_error_rate")
-    monkeypatch.setattr(statistics, "MAX_UNITS", 10_000)
+    monkeypatch.setattr(bootstrap, "MAX_UNITS", 10_000)
     whole, whole_difference = estimate(made, "token_error_rate"), paired_difference(made, other, "token_error_rate")
     for ours, reference in ((grouped, whole), (difference, whole_difference)):
         assert ours.mean == reference.mean and ours.num_items == reference.num_items == 3001 and ours.low != reference.low
@@ -72,7 +72,7 @@ def test_groups_hold_every_item_once():
     """Catches a last group that is dropped where the number of items is no multiple of the groups'."""
     for num_items in (999, 1000, 1001, 2000, 2999, 10_007):
         sums = np.arange(2.0 * num_items).reshape(-1, 2)
-        units = statistics._units(sums)
+        units = bootstrap.units_of(sums)
         assert len(units) <= 1000 and np.array_equal(units.sum(axis=0), sums.sum(axis=0))
         assert len(units) > 450
 

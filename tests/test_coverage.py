@@ -55,29 +55,19 @@ def trials_of(arm: np.ndarray, label: str = "a") -> list[Trial]:
 
 
 def intervals(*arms: np.ndarray) -> list[Estimate]:
-    """What `estimate` (one arm) or `paired_difference` (two) say of each rerun; arms are rates [num_reruns, num_items].
-
-    Only the resampling is done otherwise: for all reruns in one product.
-    """
-    found = []
-    weights = statistics._weights(RATE, arms[0].shape[1]).astype(np.float64).T
-    for first in range(0, len(arms[0]), 500):
-        drawn = [arm[first:first + 500] @ weights for arm in arms]  # [500, resamples] each
-        found += [_interval([arm[first + i] for arm in arms], [one[i] for one in drawn]) for i in range(len(drawn[0]))]
-    return found
+    """What `estimate` (one arm) or `paired_difference` (two) say of each rerun; arms are rates [num_reruns, num_items]."""
+    ones = np.ones_like(arms[0])
+    sums = np.stack([column for arm in arms for column in (arm, ones)], axis=2)
+    found = [_without_resampling(*rows) for rows in zip(*arms, strict=True)]
+    left = [one for one, known in zip(sums, found, strict=True) if known is None]
+    resampled = iter(statistics._resampled(left, RATE) if len(arms) == 1 else statistics._resampled_differences(left, RATE))
+    return [next(resampled) if known is None else known for known in found]
 
 
-def _interval(rows: list[np.ndarray], drawn: list[np.ndarray]) -> Estimate:
-    num_items = len(rows[0])
-    sums = np.stack([column for row in rows for column in (row, np.ones(num_items))], axis=1)
-    resampled = np.stack([column for one in drawn for column in (one, np.full(len(one), float(num_items)))], axis=1)
-    if len(rows) == 2 and np.array_equal(*rows):
-        return _equal_arms(num_items)
-    if len(rows) == 1 and not np.any(rows[0] % 1):
-        return _binary(int(rows[0].sum()), num_items)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(statistics, "_resample", lambda *_: resampled)
-        return statistics._resampled(sums, RATE) if len(rows) == 1 else statistics._resampled_difference(sums, RATE)
+def _without_resampling(*rows: np.ndarray) -> Estimate | None:
+    if len(rows) == 2:
+        return _equal_arms(len(rows[0])) if np.array_equal(*rows) else None
+    return None if np.any(rows[0] % 1) else _binary(int(rows[0].sum()), len(rows[0]))
 
 
 @lru_cache(maxsize=None)

@@ -12,8 +12,9 @@ from scipy.stats import norm
 
 from channel_sim.keys import Key
 from channel_sim.store import Trial
-from reports import statistics
-from reports.statistics import Difference, Estimate, bca, clopper_pearson, estimate, holm, paired_difference, reason
+from reports import bootstrap, statistics
+from reports.bootstrap import bca
+from reports.statistics import Difference, Estimate, clopper_pearson, estimate, holm, paired_difference, reason
 
 RATE = "token_error_rate"
 
@@ -135,8 +136,8 @@ def test_few_differing_items_are_said():
 
 def test_intervals_of_few_items_are_expanded():
     """Catches bootstrap quantiles as if the variance of n items were known: t at n - 1 degrees, the unbiased variance."""
-    assert statistics.expanded_tail(5) == pytest.approx(norm.cdf(-2.7764451 * (5 / 4) ** 0.5), rel=1e-6)
-    assert statistics.expanded_tail(100_000) == pytest.approx(0.025, rel=1e-4)
+    assert bootstrap.expanded_tail(5) == pytest.approx(norm.cdf(-2.7764451 * (5 / 4) ** 0.5), rel=1e-6)
+    assert bootstrap.expanded_tail(100_000) == pytest.approx(0.025, rel=1e-4)
 
 
 def test_what_was_not_measured_is_none_with_a_reason():
@@ -196,7 +197,7 @@ def test_a_transformed_metric_is_that_of_the_ratio_with_its_ends_in_order():
     """Catches the mean of decibels, and an interval upside down because more error is less PSNR."""
     pairs = squared_errors(Key(8))
     one = estimate(trials_of(pairs, PSNR), PSNR)
-    raw = statistics._resampled(pairs, PSNR)
+    (raw,) = statistics._resampled([pairs], PSNR)
     assert one is not None and one == raw and one.low < one.mean < one.high
     assert one.mean == pytest.approx(10 * np.log10(255**2 / (pairs[:, 0].sum() / pairs[:, 1].sum())))
     plain = estimate(trials_of(pairs, "bits_per_token"), "bits_per_token")
@@ -238,9 +239,32 @@ def test_the_same_trials_give_the_same_interval_in_any_order():
     """Catches draws that depend on the order of rows or on earlier calls."""
     trials = trials_of(as_pairs(token_errors(Key(4), 30)))
     first = estimate(trials, RATE)
-    statistics._weights.cache_clear()
+    bootstrap.weights_of.cache_clear()
     estimate(trials, "byte_error_rate")
     assert estimate(trials[::-1], RATE) == first
+
+
+@pytest.mark.parametrize("metric", [RATE, PSNR, "chrf"])
+def test_many_tasks_at_once_give_what_each_gives_alone(metric: str):
+    """Catches a task that its neighbours move by a bit, and answers in another order; whole sums and fractions, and 64 at once."""
+    tasks = []
+    for place, size in enumerate([40, 1, 40, 2, 0, 30, *[40] * 70]):
+        pairs = as_pairs(token_errors(Key(20).child(place), max(1, size)))[:size] * (0.1 if place % 2 else 1.0)
+        tasks.append(trials_of(pairs if place else pairs * [0, 1], metric))
+    assert statistics.estimate_all(tasks, metric) == [estimate(task, metric) for task in tasks]
+    pairs_of = [(a, b) for a, b in zip(tasks[6:], tasks[7:], strict=False)] + [(tasks[1], tasks[1]), (tasks[0], tasks[2])]
+    alone = [paired_difference(a, b, metric) for a, b in pairs_of]
+    assert statistics.paired_differences(pairs_of, metric) == alone and sum(one is not None for one in alone) > 60
+
+
+def test_quantiles_are_those_of_numpy_and_leave_nan_out():
+    """Catches a quantile one place off, and draws without a value that count as the largest."""
+    values = Key(21).child("values").normal(3, 200)
+    values[1, ::7] = values[2, :150] = np.nan
+    low, high = bca(values.copy(), np.ones((3, 5)), np.nanmedian(values, axis=1))
+    for row in range(3):
+        kept = values[row][~np.isnan(values[row])]
+        assert (low[row], high[row]) == pytest.approx(tuple(np.quantile(kept, [0.025, 0.975])), rel=1e-12)
 
 
 def test_paired_differences_hold_the_truth_and_gain_from_pairing():
