@@ -6,6 +6,7 @@ import csv
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ BURST_LABELS = (*map(str, BURST_ENDS[:8]), *(f"{end // 2 + 1}-{end}" for end in 
 _Z95, _Z_FLAG = 1.959964, 4.5
 _LEAST_SHARE = 1e-3
 """Bins of SNR that a law makes less likely are shown only where they were met."""
+_CARDS_AT_ONCE = 1000
 _LEAST_BURSTS, _LEAST_TRIALS = 50, 20
 """Fewer bursts or trials are not held against a model: their spread is not known well enough."""
 
@@ -44,20 +46,24 @@ class Pooled:
         self.snr: Counter[int] = Counter()
         self.joint, self.bursts = np.zeros(NUM_LAGS, np.int64), np.zeros(len(BURST_LABELS), np.int64)
         self._sums, self._products = np.zeros(4), np.zeros((4, 4))  # slots, lost, lost with a slot after it, both lost
-        for card in cards:
-            self._add(card)
+        rest = iter(cards)
+        while some := list(islice(rest, _CARDS_AT_ONCE)):
+            self._add(some)
 
-    def _add(self, card: Card) -> None:
-        self.num_trials += 1
-        self.sizes[card.num_slots] += 1
-        self.longest = max(self.longest, card.longest)
-        self.joint += card.joint
-        self.bursts += card.bursts
-        row = np.array([card.num_slots, card.num_lost, card.joint[0] + card.num_ends, card.joint[0]], np.float64)
-        self._sums += row
-        self._products += np.outer(row, row)
-        for offset, count in enumerate(card.snr[1:]):
-            self.snr[card.snr[0] + offset] += count
+    def _add(self, cards: list[Card]) -> None:
+        self.num_trials += len(cards)
+        self.sizes.update(card.num_slots for card in cards)
+        self.longest = max(self.longest, *(card.longest for card in cards))
+        joint = np.array([card.joint for card in cards])
+        self.joint += joint.sum(axis=0)
+        self.bursts += np.array([card.bursts for card in cards]).sum(axis=0)
+        counts = np.array([(card.num_slots, card.num_lost, card.num_ends) for card in cards])
+        rows = np.stack([counts[:, 0], counts[:, 1], joint[:, 0] + counts[:, 2], joint[:, 0]], axis=1).astype(np.float64)
+        self._sums += rows.sum(axis=0)
+        self._products += np.einsum("ci,cj->ij", rows, rows)
+        for card in cards:
+            for offset, count in enumerate(card.snr[1:]):
+                self.snr[card.snr[0] + offset] += count
 
     @property
     def num_slots(self) -> int:

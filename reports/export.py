@@ -10,11 +10,11 @@ from typing import Any
 
 from channel_sim.checks import RequestError
 from channel_sim.metrics import value_of
-from channel_sim.store import Store, Trial
+from channel_sim.store import Store
 from reports.arrays import write_mat, write_npz
 from reports.files import writing
 from reports.notebook import write_notebook
-from reports.summary import Summary, describe, point_text, summarise, value_text
+from reports.summary import Row, Summary, describe, point_text, summarise, value_text
 from reports.tex import write_booktabs, write_pgfplots
 
 ORIGIN_LETTERS = "ricl"
@@ -33,12 +33,9 @@ def export(store: Store, form: str, folder: Path) -> list[Path]:
 
 def write_trials_csv(store: Store, path: Path) -> None:
     """One line a trial: task_id, arm, sweep values, item, replicate, one column a metric; empty where not measured."""
-    points = store.points()
-    keys = _sweep_keys(store)
-    names = sorted({name for task in {point.task_id for point in points} for name in store.metrics(task)})
-    lines = ([point.task_id, point.arm, *_sweep(keys, point.sweep), trial.item, trial.replicate,
-              *(_value(trial, name) for name in names)]
-             for point in points for trial in store.trials(point.task_id))
+    summary, keys = summarise(store), _sweep_keys(store)
+    names = sorted({name for row in summary.rows for name in row.trials.names})
+    lines = (line for row in summary.rows for line in _trial_lines(row, keys, names))
     _write_csv(path, ["task_id", "arm", *keys, "item", "replicate", *names], lines)
 
 
@@ -90,8 +87,14 @@ def _sweep(keys: list[str], sweep: dict[str, Any]) -> list[str]:
     return [value_text(sweep[key]) if key in sweep else "" for key in keys]
 
 
-def _value(trial: Trial, metric: str) -> str:
-    value = value_of(metric, *trial.metrics.get(metric, (0.0, 0.0)))
+def _trial_lines(row: Row, keys: list[str], names: list[str]) -> Iterator[list[Any]]:
+    head = (row.point.task_id, row.point.arm, *_sweep(keys, row.point.sweep))
+    columns = [[_value(name, *pair) for pair in row.trials.pairs(name).tolist()] for name in names]
+    return ([*head, *line] for line in zip(row.trials.items.tolist(), row.trials.replicates.tolist(), *columns, strict=True))
+
+
+def _value(metric: str, numerator: float, denominator: float) -> str:
+    value = value_of(metric, numerator, denominator)
     return "" if value is None else repr(value)
 
 

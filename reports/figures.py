@@ -165,6 +165,7 @@ def _draw_series(axis: Axes, measured: list[tuple[float, Estimate]], number: int
     means = [np.nan if limit else one.mean for (_, one), limit in zip(measured, alone, strict=True)]
     x = [place for place, _ in measured]
     plot_beside(axis, number, x, means, markeredgecolor="white", markeredgewidth=0.4, label=plain(arm), zorder=3, **look)
+    intervals: list[tuple[float, float]] = []
     for (place, one), limit in zip(measured, alone, strict=True):
         if one.low is None or one.high is None:
             continue
@@ -176,7 +177,9 @@ def _draw_series(axis: Axes, measured: list[tuple[float, Estimate]], number: int
             _draw_arrow(axis, (place, end), (place, one.mean), look["color"], _beside(axis, number))
         else:
             low = max(one.low, _SMALLEST) if log else one.low
-            plot_beside(axis, number, [place, place], [low, one.high], color=look["color"], linewidth=0.8, zorder=2)
+            intervals += [(place, low), (place, one.high), (place, np.nan)]  # one line with gaps: lines are what drawing costs
+    if intervals:
+        plot_beside(axis, number, *zip(*intervals, strict=True), color=look["color"], linewidth=0.8, zorder=2)
 
 
 def plot_beside(axis: Axes, number: int, x: Sequence[float], y: Sequence[float], **look: Any) -> None:
@@ -224,7 +227,8 @@ def _draw_dots(axis: Axes, summary: Summary, metric: str, points: list[int]) -> 
             if one.method in ("upper limit", "lower limit"):
                 end = one.high if one.method == "upper limit" else one.low
                 _draw_arrow(axis, (end, number), (one.mean, number), colour, axis.transData)
-            axis.plot([one.low, one.high], [number, number], color=colour, linewidth=0.9)
+            else:
+                axis.plot([one.low, one.high], [number, number], color=colour, linewidth=0.9)
         axis.plot([one.mean], [number], color=colour, marker=marker, linestyle="none")
     for number, (label, curve) in enumerate(curves_of(summary, metric).items()):
         for value in curve.values():

@@ -152,6 +152,18 @@ def test_limits_are_arrows_and_never_points_at_zero(summary: Summary) -> None:
     assert np.nanmin(drawn) > 0
 
 
+def test_a_limit_is_an_arrow_alone(tmp_path: Path) -> None:
+    """Catches a bar drawn over the arrow where nothing is swept: 'no error in 30 items' would look like an interval."""
+    summary = summarise(synthetic_store(tmp_path / "results.sqlite", num_items=30, sweep={}))
+    (axis,) = draw_metric(summary, "token_error_rate").axes
+    methods = {arm: summary.of(arm)[0].estimates["token_error_rate"].method for arm in ARMS}
+    bars = [line for line in axis.lines if line.get_linestyle() == "-" and len(line.get_xdata()) == 2 and line.get_alpha() != 0
+            and line.get_ydata()[0] == line.get_ydata()[1]]
+    limited = [number for number, method in enumerate(methods.values()) if method.endswith("limit")]
+    assert {int(line.get_ydata()[0]) for line in bars} == set(range(len(ARMS))) - set(limited)
+    assert len([text for text in axis.texts if isinstance(text, Annotation)]) == len(limited)
+
+
 def one_arm(path: Path, metrics: list[dict[str, tuple[float, float]]], points: int = 2) -> Store:
     """A store of one arm, the same trials at every point of a sweep over the loss rate."""
     store = Store.create(path, meta({"channel.loss_rate": LOSS_RATES[:points]}) | {"arms": [], "show": []})
