@@ -212,7 +212,8 @@ def _draw_arrow(axis: Axes, start: tuple[float, float], end: tuple[float, float]
     """From a limit to the value that was seen."""
     arrow = {"arrowstyle": "->", "color": colour, "linewidth": 0.8, "shrinkA": 0, "shrinkB": 0, "mutation_scale": 6}
     axis.annotate("", end, start, xycoords=where, textcoords=where, arrowprops=arrow)
-    axis.plot(*zip(start, end, strict=True), alpha=0)  # an annotation alone would not widen the axis
+    axis.update_datalim([start, end])  # an annotation alone would not widen the axis
+    axis.autoscale_view()
 
 
 def _draw_dots(axis: Axes, summary: Summary, metric: str, points: list[int]) -> None:

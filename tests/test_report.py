@@ -157,11 +157,22 @@ def test_a_limit_is_an_arrow_alone(tmp_path: Path) -> None:
     summary = summarise(synthetic_store(tmp_path / "results.sqlite", num_items=30, sweep={}))
     (axis,) = draw_metric(summary, "token_error_rate").axes
     methods = {arm: summary.of(arm)[0].estimates["token_error_rate"].method for arm in ARMS}
-    bars = [line for line in axis.lines if line.get_linestyle() == "-" and len(line.get_xdata()) == 2 and line.get_alpha() != 0
+    bars = [line for line in axis.lines if line.get_linestyle() == "-" and len(line.get_xdata()) == 2
             and line.get_ydata()[0] == line.get_ydata()[1]]
     limited = [number for number, method in enumerate(methods.values()) if method.endswith("limit")]
     assert {int(line.get_ydata()[0]) for line in bars} == set(range(len(ARMS))) - set(limited)
     assert len([text for text in axis.texts if isinstance(text, Annotation)]) == len(limited)
+
+
+@pytest.mark.parametrize("metric", ["token_error_rate", "recovered_fraction"])
+def test_limits_leave_no_line_that_only_some_viewers_hide(metric: str, tmp_path: Path) -> None:
+    """Catches lines without opacity, which viewers of SVG may draw as bars, and axes that end before a limit or its arrow."""
+    store = one_arm(tmp_path / "results.sqlite", [{metric: (0, 30)}] * 30)
+    (axis,) = draw_metric(summarise(store), metric).axes
+    assert not any(line.get_alpha() == 0 for line in axis.lines)
+    low, high = axis.get_ylim()
+    arrows = [text for text in axis.texts if isinstance(text, Annotation)]
+    assert len(arrows) == 2 and all(low <= end[1] <= high for arrow in arrows for end in (arrow.xy, arrow.xyann))
 
 
 def one_arm(path: Path, metrics: list[dict[str, tuple[float, float]]], points: int = 2) -> Store:
