@@ -17,7 +17,7 @@ from channel_sim.link_law import LinkLaw
 from channel_sim.loss_law import LONGEST_BURST, NUM_LAGS, LossLaw
 from channel_sim.store import Store
 from reports.files import writing
-from reports.summary import point_text, value_text
+from reports.summary import point_text, read_once, value_text
 
 BURST_LABELS = (*map(str, BURST_ENDS[:8]), *(f"{end // 2 + 1}-{end}" for end in BURST_ENDS[8:]), f">{BURST_ENDS[-1]}")
 _Z95, _Z_FLAG = 1.959964, 4.5
@@ -177,6 +177,7 @@ class ChannelCard:
         return point_text(self.sweep)
 
 
+@read_once
 def channel_cards(store: Store) -> list[ChannelCard]:
     """One card for each set of losses, ordered by sweep point, then arm; points without a card are left out."""
     laws = store.laws()

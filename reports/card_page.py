@@ -10,6 +10,7 @@ from markupsafe import Markup, escape
 from channel_sim.card import SNR_STEP_DB
 from channel_sim.store import Store
 from reports.card import BURST_LABELS, ChannelCard, Measured, channel_cards
+from reports.summary import significant
 
 _WIDTH, _HEIGHT, _BASE, _TOP, _LEFT = 190, 74, 56, 8, 28
 _LEAST_MEMORY = 0.1
@@ -74,12 +75,13 @@ def _text(measured: Measured) -> str:
     if measured.value is None:
         return "–"
     low, high = measured.interval or (None, None)
-    interval = f" [{low:.4g}, {high:.4g}]".replace("inf", "∞") if low is not None and high is not None else ""
-    return f"{measured.value:.4g}{interval}"
+    if low is None or high is None:
+        return significant(measured.value, 4)
+    return f"{significant(measured.value, 4)} [{significant(low, 4)}, {significant(high, 4).replace('inf', '∞')}]"
 
 
 def _plain(value: float | None) -> str:
-    return "" if value is None else f"{value:.4g}"
+    return "" if value is None else significant(value, 4)
 
 
 def _panel(title: str, labels: Sequence[str], values: Sequence[float], model: Sequence[float] | None, *,

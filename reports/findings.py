@@ -10,7 +10,7 @@ import numpy as np
 
 from reports.columns import Columns
 from reports.statistics import Difference, Estimate, holm, paired_differences
-from reports.summary import Row, Summary, describe, point_text, value_text, words
+from reports.summary import Row, Summary, describe, point_text, significant, value_text, words
 
 SIGNIFICANCE = 0.05
 _MAX_SENTENCES = 5
@@ -148,7 +148,8 @@ def _unseen(run: list[Finding], summary: Summary) -> str:
     if not limits:
         return ""
     n, where = limits[0].mean.num_items, f" {where_of([one.point_index for one in limits], summary)}" if 1 < len(run) else ""
-    return f" It shows no event in {n} items{where}: rare failures could hide there, in up to {100 * min(1, 3 / n):.2g} % of items."
+    return (f" It shows no event in {n} items{where}: rare failures could hide there, "
+            f"in up to {significant(100 * min(1, 3 / n), 2)} % of items.")
 
 
 def where_of(points: Sequence[int], summary: Summary) -> str:
@@ -193,10 +194,18 @@ def listed(parts: list[str]) -> str:
 def number_text(one: Estimate) -> str:
     """The mean with the digits that its interval supports; a limit as a limit."""
     if one.method == "upper limit" and not isinstance(one, Difference):
-        return f"0 (below {one.high:.2g})"
+        return f"0 ({limit_text(one)})"
     if one.method == "lower limit":
-        return f"1 (above {one.low:.4g})"
+        return f"1 ({limit_text(one)})"
     return rounded(one.mean, one)
+
+
+def limit_text(one: Estimate) -> str:
+    """'below 0.075', or 'above 0.925': two digits of how far the limit is from what was seen."""
+    assert one.low is not None and one.high is not None
+    if one.method == "upper limit":
+        return f"below {significant(one.high, 2)}"
+    return f"above {significant(1 - float(f'{1 - one.low:.2g}'), 12)}"
 
 
 def interval_text(one: Estimate) -> str:
@@ -214,7 +223,7 @@ def rounded(value: float | None, one: Estimate) -> str:
         return "–"
     width = (one.high - one.low) if one.low is not None and one.high is not None else 0.0
     if width <= 1e-12 * abs(value):  # none but for rounding
-        return f"{value:,.4g}".replace("-", "−") if abs(value) < 1e4 else f"{value:,.0f}"
+        return significant(value, 4).replace("-", "−")
     places = 1
     while width * 10**places < 9.5 and places < 9:
         places += 1

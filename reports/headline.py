@@ -9,7 +9,7 @@ from itertools import groupby
 from reports.comparability import equal_cost_arms
 from reports.findings import comparisons, is_told_apart, leads_of, listed, quoted, rounded, where_of
 from reports.statistics import Difference, Estimate, holm
-from reports.summary import Summary, describe, point_text, value_text, words
+from reports.summary import Summary, describe, point_text, significant, value_text, words
 
 _MAX_RUNS = 5
 
@@ -128,7 +128,7 @@ def _widest(duels: list[Duel], metric: str) -> str:
     """What a tie may hide: the difference that the least certain of the intervals still allows."""
     ends = [abs(end) for duel in duels for end in (duel.lead.low, duel.lead.high) if end is not None]
     scale, unit = _scale(metric)
-    return f"; intervals allow differences up to {scale * max(ends):.2g}{unit}" if ends else ""
+    return f"; intervals allow differences up to {significant(scale * max(ends), 2)}{unit}" if ends else ""
 
 
 def _crossing(summary: Summary, runs: list[list[Duel]]) -> str:

@@ -27,7 +27,7 @@ from reports.links import link_rows
 from reports.marks import MAX_TOKENS, legend
 from reports.paired_figures import save_differences
 from reports.statistics import FEW_ITEMS
-from reports.summary import Summary, describe, point_text, summarise, words
+from reports.summary import Summary, describe, point_text, significant, summarise, words
 from reports.viewer import Example, example, viewer
 
 _NUM_HIGHLIGHTS = 4
@@ -139,7 +139,7 @@ def _table(summary: Summary, metrics: Sequence[str], anchor: str, arms: Collecti
         curves: dict[str, dict[str, str]] = {}
         for one in summary.curves:
             if one.point_index == index and one.metric in metrics:
-                curves.setdefault(one.label, {})[one.metric] = f"{one.value:.4g}"
+                curves.setdefault(one.label, {})[one.metric] = significant(one.value, 4)
         table.groups.append({"where": point_text(sweep), "rows": rows, "curves": [
             (label, [values.get(metric, "") for metric in metrics]) for label, values in curves.items()]})
     return table

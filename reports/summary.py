@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, fields
-from functools import cached_property
-from typing import Any
+from functools import cached_property, wraps
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -17,6 +18,7 @@ from channel_sim.store import Curve, Point, Store
 from reports.columns import Columns
 from reports.statistics import Estimate, estimate_all, reason
 
+T = TypeVar("T")
 _MAIN = ("token_error_rate", "psnr_db", "si_sdr_db", "byte_error_rate", "recovered_fraction", "bit_error_rate", "bits_per_byte",
          "bits_per_token", "channel_uses_per_sample")
 _UNITS = {"db": "dB", "bits": "bits", "bytes": "bytes", "packets": "packets", "seconds": "s"}
@@ -27,9 +29,6 @@ _WORDS = {
     "brier": "Brier score", "concealment_nll_bits": "concealment NLL (bits)",
     "recovered_fraction_nonspace": "recovered fraction, non-space", "name": "component",
 }
-
-
-_SUMMARIES: WeakKeyDictionary[Store, tuple[tuple[int, int], Summary]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -93,15 +92,23 @@ class Summary:
         return max((len(np.unique(row.trials.items)) for row in self.rows), default=0)
 
 
+def read_once(read: Callable[[Store], T]) -> Callable[[Store], T]:
+    """`read`, once as long as nothing is written: tables, figures and report share what it gives."""
+    known: WeakKeyDictionary[Store, tuple[tuple[int, int], T]] = WeakKeyDictionary()
+
+    @wraps(read)
+    def shared(store: Store) -> T:
+        version = store.version()
+        if store not in known or known[store][0] != version:
+            known[store] = (version, read(store))
+        return known[store][1]
+
+    return shared
+
+
+@read_once
 def summarise(store: Store) -> Summary:
-    """Read and estimate everything, once as long as nothing is written: tables, figures and report share it."""
-    version = store.version()
-    if store not in _SUMMARIES or _SUMMARIES[store][0] != version:
-        _SUMMARIES[store] = (version, _read(store))
-    return _SUMMARIES[store][1]
-
-
-def _read(store: Store) -> Summary:
+    """Read and estimate everything."""
     points = store.points()
     trials = {task_id: Columns(store.trials(task_id)) for task_id in dict.fromkeys(point.task_id for point in points)}
     estimates: dict[str, dict[str, Estimate]] = {task_id: {} for task_id in trials}
@@ -145,6 +152,15 @@ def value_text(value: Any) -> str:
 def point_text(sweep: dict[str, Any]) -> str:
     """'loss rate 0.1, Es/N0 3 dB'; '' where nothing is swept."""
     return ", ".join(_one_value(key, value) for key, value in sweep.items())
+
+
+def significant(value: float, digits: int) -> str:
+    """A number with that many digits and never a power of ten; whole from 1,000 on.
+
+    >>> significant(100.0, 2), significant(1.23e-6, 2), significant(12345.6, 4)
+    ('100', '0.0000012', '12,346')
+    """
+    return f"{value:,.0f}" if abs(value) >= 999.5 else np.format_float_positional(value, digits, fractional=False, trim="-")
 
 
 def _one_value(key: str, value: Any) -> str:

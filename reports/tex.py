@@ -12,7 +12,7 @@ from pathlib import Path
 from channel_sim.store import Store
 from reports.axes import axis_words, curves_of, is_geometric, is_log, is_number, lowest_shown, names_of, panels_of, places_of
 from reports.files import writing
-from reports.findings import findings, rounded
+from reports.findings import findings, limit_text, rounded
 from reports.statistics import Estimate
 from reports.summary import Summary, describe, summarise, value_text, words
 
@@ -239,7 +239,7 @@ def _interval(one: Estimate | None) -> str:
     if one is None or one.low is None or one.high is None or one.method in ("constant", "none"):
         return ""
     if one.method in ("upper limit", "lower limit"):
-        return f"below {one.high:.2g}" if one.method == "upper limit" else f"above {one.low:.4g}"
+        return limit_text(one)
     return f"[{rounded(one.low, one)}, {rounded(one.high, one)}]"
 
 

@@ -22,10 +22,11 @@ from channel_sim.store import Point, Store, Trial
 from reports.comparability import unequal_uses
 from reports.export import write_samples, write_summary_csv, write_trials_csv
 from reports.figures import draw_metric, save_figures
-from reports.findings import answer, findings
+from reports.findings import answer, findings, interval_text, number_text, rounded
 from reports.html import write_report, write_transmission
 from reports.ledgers import ledger_table
-from reports.summary import Summary, point_text, summarise, words
+from reports.statistics import Estimate
+from reports.summary import Summary, point_text, significant, summarise, words
 from tests.synthetic_results import ARMS, LOSS_RATES, TEXT, meta, sample, synthetic_store
 
 TEMPLATES = Path(reports.html.__file__).parent / "templates"
@@ -173,6 +174,30 @@ def test_limits_leave_no_line_that_only_some_viewers_hide(metric: str, tmp_path:
     low, high = axis.get_ylim()
     arrows = [text for text in axis.texts if isinstance(text, Annotation)]
     assert len(arrows) == 2 and all(low <= end[1] <= high for arrow in arrows for end in (arrow.xy, arrow.xyann))
+
+
+@pytest.mark.parametrize(("value", "said"), [(0, "0"), (1e-6, "0.000001"), (0.0005, "0.0005"), (0.05, "0.05"), (1, "1"),
+                                             (12.3, "12.3"), (100, "100"), (9999.7, "10,000"), (1.25e6, "1,250,000")])
+def test_numbers_are_never_powers_of_ten(value: float, said: str) -> None:
+    """Catches '1e+02 %', '1e-06', and a bound that rounds to what it bounds: '1 (above 1)'."""
+    assert significant(value, 4) == said and rounded(value, Estimate(value, value, value, 30, "constant")) == said
+    for width in (1e-7, 1e-3, 0.2, 50, 2e4):
+        shown = interval_text(Estimate(value, value - width, value + width, 30, "bootstrap"))
+        assert "e" not in shown and float(shown.split()[0].replace(",", "")) == pytest.approx(value, abs=max(width, 1e-9))
+    high = min(1.0, value)
+    assert number_text(Estimate(0.0, 0.0, high, 30, "upper limit")) == f"0 (below {significant(high, 2)})"
+    low = number_text(Estimate(1.0, 1 - high, 1.0, 30, "lower limit"))
+    assert 1 - float(low.removeprefix("1 (above ").removesuffix(")")) == pytest.approx(high, rel=1e-6)
+
+
+@pytest.mark.parametrize(("num_items", "share"), [(2, "100 %"), (30, "10 %"), (1000, "0.3 %")])
+def test_what_may_hide_is_a_share_in_plain_digits(tmp_path: Path, num_items: int, share: str) -> None:
+    """Catches 'in up to 1e+02 % of items' where there are few."""
+    store = Store.create(tmp_path / "results.sqlite", {"sweep": {}, "arms": [], "show": []})
+    store.set_plan([Point(number, 0, arm, {}, arm) for number, arm in enumerate("ab")], {"a": {}, "b": {}}, [])
+    store.add([Trial(arm, i, 0, {"token_error_rate": (wrong, 10)}, {}, Ledger().to_dict())
+               for arm, wrong in (("a", 0), ("b", 4)) for i in range(num_items)], [])
+    assert f"in up to {share} of items" in " ".join(answer(summarise(store), "token_error_rate"))
 
 
 def one_arm(path: Path, metrics: list[dict[str, tuple[float, float]]], points: int = 2) -> Store:
