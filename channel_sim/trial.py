@@ -19,7 +19,6 @@ from channel_sim.metrics import Measurement, Truth, measure
 from channel_sim.stages import Channel, Coder, Component, Decoder, Delivery, Protection, Source, Tokenizer
 from channel_sim.types import Content, Evidence, Item, Origin, Packets, Preamble, Reception, Reconstruction, Tokens
 
-
 SUREST_LLR = 8.0
 """As sure as a bit may be where a prior is made of what the decoder says beyond it. A posterior in float32 ends near e^-16; of a
 bit that takes all of that for itself the prior would be 0, and the channel decoder would fall back to what it heard alone."""

@@ -391,7 +391,8 @@ def test_header_bits_must_hold_the_header():
         sent(Entropy(model=Uniform(), packet_bits=84, header_bits=14), tokens)
 
 
-@pytest.mark.parametrize("context", ["", "chain", "restart", "restart:0", "restart:-1", "restart:1.5", "restart: 2", "chained\n", "mdc", "mdc:0"])
+@pytest.mark.parametrize("context", ["", "chain", "restart", "restart:0", "restart:-1", "restart:1.5", "restart: 2", "chained\n",
+                                     "mdc", "mdc:0"])
 def test_contexts_that_are_none(context: str):
     """Catches a misspelt context taken for another."""
     with pytest.raises(ValueError, match="context must be independent, chained, or restart:k or mdc:k"):
