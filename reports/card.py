@@ -191,8 +191,8 @@ def channel_cards(store: Store) -> list[ChannelCard]:
             continue
         place = (point.point_index, _fingerprint(pooled))
         known = cards.get(place)
-        arms, task_ids = (known.arms, known.task_ids) if known else ((), ())
-        cards[place] = ChannelCard((*arms, point.arm), (*task_ids, point.task_id), point.sweep, pooled, flags(pooled))
+        cards[place] = (replace(known, arms=(*known.arms, point.arm), task_ids=(*known.task_ids, point.task_id)) if known else
+                        ChannelCard((point.arm,), (point.task_id,), point.sweep, pooled, flags(pooled)))
     return list(cards.values())
 
 
@@ -230,9 +230,10 @@ def write_card_csv(store: Store, path: Path) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["arm", *keys, "quantity", "at", "measured", "ci_low", "ci_high", "model", "task_id"])
         for card in cards:
+            lines = list(_lines(card.pooled))
             for arm, task_id in zip(card.arms, card.task_ids, strict=True):
                 where = [value_text(card.sweep[key]) if key in card.sweep else "" for key in keys]
-                writer.writerows([arm, *where, *line, task_id] for line in _lines(card.pooled))
+                writer.writerows([arm, *where, *line, task_id] for line in lines)
 
 
 def _lines(pooled: Pooled) -> Iterator[list[Any]]:
