@@ -66,7 +66,7 @@ class CodedLink(Channel):
     again, up to `max_transmissions` times in all, after every packet of the round before, and the LLRs of its code bits add up.
     """
 
-    revision: ClassVar[int] = 2
+    revision: ClassVar[int] = 3
     source: ClassVar[str] = (
         "3GPP TS 38.211, 38.212 (LDPC, polar, CRC, QAM), TR 38.901 (TDL, CDL); J. Hoydis et al., \"Sionna: An Open-Source Library "
         "for Next-Generation Physical Layer Research\", arXiv:2203.11854 (2022); D. Chase, IEEE Trans. Commun. 33 (1985)")
@@ -236,15 +236,17 @@ class CodedLink(Channel):
 
     def detect(self, observation: Observation, a_priori: np.ndarray | None = None) -> Detection:
         """Posterior LLRs of packets whose CRC fits; of the others what channel and code say, without the prior."""
-        packets, state, prior = observation.packets, observation.state, None
+        packets, state = observation.packets, observation.state
+        prior = self._known_padding(packets)
         if a_priori is not None:
             self._require_soft_output()
-            prior = self._rows_of_prior(packets, a_priori)
+            prior = self._with_payload(packets, prior, a_priori)
         posterior = state.posterior
-        if posterior is None or prior is not None:
+        if posterior is None or a_priori is not None:
             posterior = codes.decode(state.llr, prior, self.frame)
         crc_ok, decided = self._crc_ok(packets, posterior), posterior > 0
-        if prior is not None:
+        if a_priori is not None:
+            assert prior is not None
             checked = crc_ok & (self.crc != "none")  # unchecked bits stay evidence, which must not hold the prior
             posterior = np.where(np.repeat(checked, self._rows(packets))[:, None], posterior, posterior - prior)
         payload, stream = np.zeros(packets.bits.shape, np.float32), posterior.ravel()
@@ -274,7 +276,8 @@ class CodedLink(Channel):
         ledger = self.charge(packets)
         if self.max_transmissions == 1:
             return Observation(packets, np.zeros(rows.size, bool), Received(llr, None, snr_db), ledger)
-        posterior, heard, failures = codes.decode(llr, None, frame), [snr_db], list[np.ndarray]()
+        padding = self._known_padding(packets)
+        posterior, heard, failures = codes.decode(llr, padding, frame), [snr_db], list[np.ndarray]()
         for transmission in range(1, self.max_transmissions):
             failed = ~self._crc_ok(packets, posterior)
             failures.append(failed)
@@ -283,7 +286,7 @@ class CodedLink(Channel):
                 break
             more, snr_db = self._carry(words[again], scrambling[again], key.child("transmission", transmission))
             llr[again] += more
-            posterior[again] = codes.decode(llr[again], None, frame)
+            posterior[again] = codes.decode(llr[again], None if padding is None else padding[again], frame)
             heard.append(snr_db)
             ledger = ledger + self._charge_again(packets, failed)
         received = Received(llr, posterior, np.concatenate(heard), (failures[0], heard[0].size))
@@ -306,9 +309,20 @@ class CodedLink(Channel):
         spans = self._spans(packets)
         return np.array([not np.any(crc(decided[start:end + self.crc_bits], self.crc)) for start, _, end in spans], bool)
 
-    def _rows_of_prior(self, packets: Packets, a_priori: np.ndarray) -> np.ndarray:
-        """float32 [num_rows, info_bits]: nothing is known beforehand of header, CRC and padding."""
-        stream = np.zeros(int(self._rows(packets).sum()) * self.frame.info_bits, np.float32)
+    def _known_padding(self, packets: Packets) -> np.ndarray | None:
+        """float32 [num_rows, info_bits], the decoder's prior: padding is zeros, of the rest nothing is known; None without any."""
+        if self.code == "uncoded" or not self.takes_prior:
+            return None
+        ends = np.cumsum(self._rows(packets)) * self.frame.info_bits
+        stream = np.zeros(int(ends[-1]) if ends.size else 0, np.float32)
+        for packet, (_, _, end) in enumerate(self._spans(packets)):
+            stream[end + self.crc_bits:ends[packet]] = -MAX_LLR
+        return stream.reshape(-1, self.frame.info_bits) if stream.any() else None
+
+    def _with_payload(self, packets: Packets, known: np.ndarray | None, a_priori: np.ndarray) -> np.ndarray:
+        """float32 [num_rows, info_bits]: `known`, and what is told of the payload; nothing of header and CRC."""
+        num_rows = int(self._rows(packets).sum())
+        stream = np.zeros(num_rows * self.frame.info_bits, np.float32) if known is None else known.ravel().copy()
         for packet, (_, first, end) in enumerate(self._spans(packets)):
             stream[first:end] = a_priori[packet, :end - first]
         return stream.reshape(-1, self.frame.info_bits)
@@ -355,6 +369,8 @@ def _assumptions(link: CodedLink) -> Iterator[str]:
         yield ("The receiver knows the noise power and the statistics of the channel (delays, powers, speed) exactly, and is "
                "synchronised; it estimates the channel from pilots, which are charged, and knows the variance of its error.")
     yield "A random scrambling sequence, known at both ends and not charged, makes Es equal to 1 in the mean whatever is sent."
+    if link.code != "uncoded" and link.takes_prior:
+        yield "Where a packet ends is known: the zeros that fill its last code block are sent, charged, and certain to the decoder."
     yield "Headers are sent as zeros and charged; their content is taken as received unless the packet is lost."
     if link.fading in ("rayleigh_block", "rician_block"):
         yield ("A fading block is a fixed number of symbols of the item's stream; packets may share one and blocks fade "
