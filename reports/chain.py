@@ -41,7 +41,7 @@ def diagram(meta: Mapping[str, Any]) -> Diagram:
     columns = [[parts.get(stage, (None, ())) for parts in by_arm] for stage in stages]
     boxes = [_repeats(column) for column in columns]
     pairs = [list(zip(left, right, strict=True)) for left, right in zip(columns, columns[1:], strict=False)]
-    wires = [*map(_repeats, pairs), [0] * len(arms)]
+    wires = [*map(_repeats, pairs), *([0] * len(arms) for _ in columns[-1:])]  # runs of a user's own function have no columns
     rows = [(arm["label"], tuple((Box(*column[row], num_arms) if (num_arms := counts[row]) else None, wire[row] or None)
                                  for column, counts, wire in zip(columns, boxes, wires, strict=True)))
             for row, arm in enumerate(arms)]
