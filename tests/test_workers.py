@@ -187,6 +187,7 @@ def test_a_time_limit_ends_a_run_that_can_be_gone_on_with(workers: int, whole: A
 
 
 _PROGRAM = """
+import signal
 import sys
 from pathlib import Path
 from scenarios.runner import execute, open_store
@@ -194,6 +195,7 @@ from scenarios.scenario import load
 from tests.test_workers import TABLES, Slow, with_source
 
 def main():
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell put into the background ignores it from birth
     scenario = with_source(load(TABLES | {"items": 400}), Slow(num_symbols=100))
     store = open_store(scenario, Path(sys.argv[1]), "test")
     try:
