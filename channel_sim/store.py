@@ -271,12 +271,6 @@ class Store:
         """task_id -> what its channel says of its own losses, where it has a closed form."""
         return {task_id: json.loads(law) for task_id, law in self._rows("SELECT task_id, law FROM laws ORDER BY task_id")}
 
-    def metrics(self, task_id: str) -> list[str]:
-        """Names of what the trials of one task measured or gave a reason for, without reading their numbers."""
-        rows = self._rows("SELECT DISTINCT key FROM trials, json_each(metrics) WHERE task_id = ?1 UNION "
-                          "SELECT DISTINCT key FROM trials, json_each(reasons) WHERE task_id = ?1", task_id)
-        return sorted(name for (name,) in rows)
-
     def samples(self, task_id: str) -> list[tuple[int, dict[str, Any]]]:
         """(item, sample) of one task, ordered by item."""
         rows = self._rows("SELECT item, sample FROM samples WHERE task_id = ? ORDER BY item", task_id)

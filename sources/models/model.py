@@ -17,7 +17,22 @@ from sources.tokenizers import BytesTokenizer
 State = Any
 
 
-class CausalModel(Component, ABC):
+class Predictor(Component):
+    """What gives every token of its vocabulary an integer probability."""
+
+    if TYPE_CHECKING:  # declared, not defined: a record's field can't take the place of a property
+        @property
+        def vocab_size(self) -> int:
+            """Number of tokens that the model knows; every model has it, as a property or as a field."""
+
+    @property
+    def frequency_bits(self) -> int:
+        """Bits of a coding table's sum."""
+        # the floor of 1 costs .011 bit a token at 512 symbols and 2^16, but .53 at 20,000
+        return 16 if self.vocab_size <= 1024 else 22
+
+
+class CausalModel(Predictor, ABC):
     """p(next token | past), step by step over parallel lanes.
 
     Coding and reporting use one table: `frequencies`, int64 [lanes, vocab_size], every entry >= 1, each row summing to
@@ -27,15 +42,6 @@ class CausalModel(Component, ABC):
 
     exact: ClassVar[bool] = True
     """Whether the tables are integer arithmetic from end to end; else what they code is decoded at once, and says what it is."""
-
-    if TYPE_CHECKING:  # declared, not defined: a record's field can't take the place of a property
-        @property
-        def vocab_size(self) -> int:
-            """Number of tokens that the model knows; every model has it, as a property or as a field."""
-
-    @property
-    def frequency_bits(self) -> int:
-        return frequency_bits(self.vocab_size)
 
     @abstractmethod
     def start(self, num_lanes: int) -> State:
@@ -94,21 +100,12 @@ class FiniteContextModel(CausalModel, ABC):
         return self.frequencies(contexts[:-1]), contexts[-1:]
 
 
-class MaskedModel(Component, ABC):
+class MaskedModel(Predictor, ABC):
     """p(token | all known tokens of its message, before it and after it), for many messages side by side.
 
     A message is int32 [n], -1 where the token is unknown. A place that is asked about may be known or not: its own token is never
     heard. Tables are integers, alike on any machine and in any company; messages never influence one another.
     """
-
-    if TYPE_CHECKING:
-        @property
-        def vocab_size(self) -> int:
-            """Number of tokens that the model knows."""
-
-    @property
-    def frequency_bits(self) -> int:
-        return frequency_bits(self.vocab_size)
 
     @abstractmethod
     def frequencies(self, messages: Sequence[np.ndarray], asked: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -116,9 +113,3 @@ class MaskedModel(Component, ABC):
 
         `asked` int64 [places] of each message, every place once.
         """
-
-
-def frequency_bits(vocab_size: int) -> int:
-    """Bits of a coding table's sum."""
-    # the floor of 1 costs .011 bit a token at 512 symbols and 2^16, but .53 at 20,000
-    return 16 if vocab_size <= 1024 else 22
