@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import numpy as np
 from pydantic import Field
@@ -22,6 +22,7 @@ from channel_sim.types import Content, Evidence, Item, Origin, Packets, Preamble
 SUREST_LLR = 8.0
 """As sure as a bit may be where a prior is made of what the decoder says beyond it. A posterior in float32 ends near e^-16; of a
 bit that takes all of that for itself the prior would be 0, and the channel decoder would fall back to what it heard alone."""
+_Shaped = TypeVar("_Shaped", Preamble, Evidence, Reconstruction)
 
 
 class Receiver(Component):
@@ -97,7 +98,7 @@ def encode(chain: Chain, items: Sequence[Item], indices: Sequence[int], keys: Se
     """Given items to packets; `keys` are the items' own."""
     tokens = [chain.tokenizer.encode(item, key.child("shared")) for item, key in zip(items, keys, strict=True)]
     coded = chain.coder.encode(tokens)
-    return [Sent(index, item, of_item, packets, preamble)
+    return [Sent(index, item, of_item, packets, _shaped(preamble, of_item.content_shape))
             for index, item, of_item, (packets, preamble) in zip(indices, items, tokens, coded, strict=True)]
 
 
@@ -105,13 +106,23 @@ def carry(chain: Chain, sent: Sequence[Sent], replicate: int, root: Key) -> Hear
     """Send what is coded through protection and channel; it depends on neither decoder nor receiver, so arms may share it."""
     over_the_air = [root.child("item", one.index).child("channel", replicate) for one in sent]
     deliveries = chain.protection.send([one.packets for one in sent], chain.channel, over_the_air)
-    return Heard(deliveries, chain.coder.receive([one.reception for one in deliveries], [one.preamble for one in sent]))
+    return Heard(deliveries, _evidence(chain.coder, [one.reception for one in deliveries], [one.preamble for one in sent]))
 
 
 def receive(chain: Chain, receptions: Sequence[Reception], preambles: Sequence[Preamble], keys: Sequence[Key],
             replicate: int) -> list[Received]:
     """The receiving half: receptions to content. `keys` are the items' own; only `shared` and `decoder` are drawn from."""
-    return restore(chain, chain.coder.receive(receptions, preambles), keys, replicate)
+    return restore(chain, _evidence(chain.coder, receptions, preambles), keys, replicate)
+
+
+def _evidence(coder: Coder, receptions: Sequence[Reception], preambles: Sequence[Preamble]) -> list[Evidence]:
+    return [_shaped(one, preamble.content_shape)
+            for one, preamble in zip(coder.receive(receptions, preambles), preambles, strict=True)]
+
+
+def _shaped(record: _Shaped, content_shape: tuple[int, ...]) -> _Shaped:
+    """The record with the shape of the content, which goes past coder and decoder: neither has a use for it."""
+    return record if record.content_shape == content_shape else replace(record, content_shape=content_shape)
 
 
 def restore(chain: Chain, evidence: Sequence[Evidence], keys: Sequence[Key], replicate: int) -> list[Received]:
@@ -120,7 +131,8 @@ def restore(chain: Chain, evidence: Sequence[Evidence], keys: Sequence[Key], rep
     drawn = [key.child("decoder", replicate) for key in keys]
     restored = [_abstain(one, chain.receiver.abstain_below) for one in chain.decoder.restore(evidence, drawn)]
     received = []
-    for known, reconstruction, both, own in zip(evidence, restored, shared, drawn, strict=True):
+    for known, unshaped, both, own in zip(evidence, restored, shared, drawn, strict=True):
+        reconstruction = _shaped(unshaped, known.content_shape)
         content, missing = chain.tokenizer.decode(reconstruction, both)
         content = chain.decoder.mend(content, missing, own)
         received.append(Received(known, reconstruction, content, missing))
@@ -139,7 +151,7 @@ def exchange(chain: Chain, heard: Heard, preambles: Sequence[Preamble], keys: Se
     inferred = chain.decoder.restore(evidence, [key.child("decoder", replicate) for key in keys])
     deliveries = [_detected_again(chain.coder, *sides)
                   for sides in zip(heard.deliveries, evidence, inferred, preambles, strict=True)]
-    return Heard(deliveries, chain.coder.receive([one.reception for one in deliveries], preambles))
+    return Heard(deliveries, _evidence(chain.coder, [one.reception for one in deliveries], preambles))
 
 
 def _detected_again(coder: Coder, delivery: Delivery, evidence: Evidence, inferred: Reconstruction,

@@ -31,20 +31,28 @@ class Origin(IntEnum):
 
 @dataclass(frozen=True, eq=False)
 class Item:
-    """One thing to send: `content` is bytes, uint8 image [H, W, C], int16 audio [n] or a vector; `name` says which part of what."""
+    """One thing to send: `content` is bytes, uint8 image [H, W, C], int16 audio [n] or a vector; `name` says which part of what.
+
+    `label` is the class of what it shows, where that is known: for judging what came out, never sent.
+    """
 
     content: Content
     modality: str
     name: str
+    label: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Tokens:
-    """`values` int32 [n], 0 <= values < vocab_size; `grid` is the shape of the token lattice, (n,) for text."""
+    """`values` int32 [n], 0 <= values < vocab_size; `grid` is the shape of the token lattice, (n,) for text.
+
+    `content_shape` is the shape of the item's content where the tokens do not tell it, and the receiver must know it to decode.
+    """
 
     values: np.ndarray
     vocab_size: int
     grid: tuple[int, ...] = ()
+    content_shape: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         values = array(self, "values", np.int32, ndim=1)
@@ -53,6 +61,7 @@ class Tokens:
         require(values.size == 0 or 0 <= values.min() <= values.max() < self.vocab_size,
                 f"token values must lie in [0, {self.vocab_size})")
         _check_grid(self.grid, values.size)
+        _check_shape(self.content_shape)
 
     @property
     def bits_per_token(self) -> int:
@@ -63,24 +72,28 @@ class Tokens:
 class Preamble:
     """What the receiver is told beside the packets, taken as received; its bits are charged.
 
-    `choices` are what the coder or the protection must tell, in an order that both ends know.
+    `choices` are what the coder or the protection must tell, in an order that both ends know. How many numbers `grid` and
+    `content_shape` have follows from the tokenizer, which the scenario tells.
     """
 
     num_tokens: int
     num_packets: int
     grid: tuple[int, ...] = ()
     choices: tuple[int, ...] = ()
+    content_shape: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "grid", self.grid or (self.num_tokens,))
         numbers = (self.num_tokens, self.num_packets, *self.choices)
         require(min(numbers) >= 0, f"numbers of a preamble must be >= 0, got {numbers}")
         _check_grid(self.grid, self.num_tokens)
+        _check_shape(self.content_shape)
 
     def to_bytes(self) -> bytes:
         """The preamble as it is sent: LEB128 numbers. The grid of a sequence is not sent, it is (num_tokens,)."""
-        grid = () if self.grid == (self.num_tokens,) else self.grid
-        return b"".join(_leb128(number) for number in (self.num_tokens, self.num_packets, *grid, *self.choices))
+        grid = () if len(self.grid) == 1 else self.grid
+        numbers = (self.num_tokens, self.num_packets, *grid, *self.content_shape, *self.choices)
+        return b"".join(_leb128(number) for number in numbers)
 
     @property
     def num_bits(self) -> int:
@@ -232,6 +245,7 @@ class Evidence:
     vocab_size: int
     grid: tuple[int, ...] = ()
     bit_llr: np.ndarray | None = None
+    content_shape: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         known = array(self, "known", np.bool_, ndim=1)
@@ -241,6 +255,7 @@ class Evidence:
         require(not np.any(values[known] >= self.vocab_size) and not np.any(values < 0),
                 f"known token values must lie in [0, {self.vocab_size})")
         _check_grid(self.grid, known.size)
+        _check_shape(self.content_shape)
         if self.bit_llr is not None:
             llr = array(self, "bit_llr", np.float32, shape=(known.size, bits_for(self.vocab_size)))
             require(bool(np.all(np.isfinite(llr))), "LLRs must be finite")
@@ -280,6 +295,13 @@ class Reconstruction:
     origin:     uint8 [n], an `Origin` for every token; LOST (given up) is an error in every rate, its value is 0
     confidence: float32 [n], the decoder's probability that the token is right; 1 where received, 0 where lost
     posterior:  float32 [number of tokens that are not RECEIVED, vocab_size] or None, in token order; rows sum to 1
+    blend:      float32 of the same shape or None: weights of token values, rows sum to 1. A tokenizer that has a vector for each
+                value decodes such a token by the weighted mean of the vectors instead of by `values`
+    draws:      int32 [num_draws, number of tokens that are not RECEIVED] or None: a tokenizer of pictures decodes the item with
+                each row of values in turn, and their mean is the content instead of what `values` decode to
+
+    `values` stay what is counted as right or wrong. A LOST token has a row like the others that is read by nobody: whatever
+    `blend` and `draws` say there, it decodes to the tokenizer's constant. Tokenizers that can use neither go by `values`.
     """
 
     values: np.ndarray
@@ -288,6 +310,9 @@ class Reconstruction:
     vocab_size: int
     grid: tuple[int, ...] = ()
     posterior: np.ndarray | None = None
+    content_shape: tuple[int, ...] = ()
+    blend: np.ndarray | None = None
+    draws: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         values = array(self, "values", np.int32, ndim=1)
@@ -299,12 +324,20 @@ class Reconstruction:
                 f"token values must lie in [0, {self.vocab_size})")
         require(values.size == 0 or origin.max() <= Origin.LOST, "every token must have an origin")
         require(bool(np.all((confidence >= 0) & (confidence <= 1.0001))), "confidence must lie in [0, 1]")
-        if self.posterior is not None:
-            shape = (int(np.sum(origin != Origin.RECEIVED)), self.vocab_size)
-            posterior = array(self, "posterior", np.float32, shape=shape)
-            sums = posterior.sum(axis=1, dtype=np.float64)
-            fair = not np.any(posterior < 0) and bool(np.all(np.abs(sums - 1) < 1e-3))
-            require(fair, "rows of a posterior must be probabilities")
+        _check_shape(self.content_shape)
+        num_restored = int(np.sum(origin != Origin.RECEIVED))
+        for name in ("posterior", "blend"):
+            if getattr(self, name) is not None:
+                rows = array(self, name, np.float32, shape=(num_restored, self.vocab_size))
+                sums = rows.sum(axis=1, dtype=np.float64)
+                fair = not np.any(rows < 0) and bool(np.all(np.abs(sums - 1) < 1e-3))
+                require(fair, f"rows of a {name} must be probabilities")
+        if self.draws is not None:
+            draws = array(self, "draws", np.int32, ndim=2)
+            require(len(draws) > 0 and draws.shape[1] == num_restored,
+                    f"draws must have at least one row of {num_restored} tokens, got shape {draws.shape}")
+            require(draws.size == 0 or 0 <= draws.min() <= draws.max() < self.vocab_size,
+                    f"values of draws must lie in [0, {self.vocab_size})")
 
     @property
     def lost(self) -> np.ndarray:
@@ -321,7 +354,7 @@ def hard_decision(evidence: Evidence) -> Reconstruction:
         values[usable], origin[usable] = decided[usable], Origin.INFERRED
         right = 1 / (1 + np.exp(-np.abs(evidence.bit_llr[usable].astype(np.float64))))
         confidence[usable] = right.prod(axis=1)
-    return Reconstruction(values, origin, confidence, evidence.vocab_size, evidence.grid)
+    return Reconstruction(values, origin, confidence, evidence.vocab_size, evidence.grid, content_shape=evidence.content_shape)
 
 
 def bits_for(vocab_size: int) -> int:
@@ -344,6 +377,10 @@ def bits_to_tokens(bits: np.ndarray) -> np.ndarray:
 def _check_grid(grid: tuple[int, ...], num_tokens: int) -> None:
     holds = all(side >= 0 for side in grid) and prod(grid) == num_tokens
     require(holds, f"grid {grid} does not hold {num_tokens} tokens")
+
+
+def _check_shape(content_shape: tuple[int, ...]) -> None:
+    require(all(side >= 0 for side in content_shape), f"sides of content_shape must be >= 0, got {content_shape}")
 
 
 def _leb128(number: int) -> bytes:

@@ -71,7 +71,7 @@ def _other_in_lost_packets(chain: Chain, one: Sent, lost: np.ndarray) -> Sent:
         values[inside] = (values[inside] + 1) % one.tokens.vocab_size
         tokens = replace(one.tokens, values=values)
         ((packets, preamble),) = chain.coder.encode([tokens])
-        return replace(one, tokens=tokens, packets=packets, preamble=preamble)
+        return replace(one, tokens=tokens, packets=packets, preamble=replace(preamble, content_shape=tokens.content_shape))
     inside = np.arange(one.packets.bits.shape[1]) < one.packets.num_bits[:, None]
     return replace(one, packets=replace(one.packets, bits=one.packets.bits ^ (inside & lost[:, None])))
 

@@ -105,6 +105,7 @@ def test_numbers_are_cast_but_never_wrapped():
     (tokens, {"vocab_size": 1, "values": np.zeros(1, np.int32)}, "vocab_size"),
     (tokens, {"grid": (2, 2)}, "does not hold 3 tokens"),
     (tokens, {"grid": (-1, -3)}, "does not hold 3 tokens"),
+    (tokens, {"content_shape": (4, -1, 3)}, "content_shape"),
     (packets, {"bits": np.array([[1, 2], [1, 0]], np.uint8)}, "0 or 1"),
     (packets, {"bits": np.array([[1, 0], [1, 1]], np.uint8)}, "past num_bits"),
     (packets, {"num_bits": np.array([3, 1])}, "fit the rows"),
@@ -140,6 +141,7 @@ def test_numbers_are_cast_but_never_wrapped():
     (evidence, {"bit_llr": np.zeros((4, 3), np.float32)}, "shape"),
     (evidence, {"bit_llr": np.full((4, 2), np.inf, np.float32)}, "finite"),
     (evidence, {"grid": (3, 2)}, "does not hold"),
+    (evidence, {"content_shape": (-1,)}, "content_shape"),
     (reconstruction, {"values": np.array([3, 0, 0, 0])}, "must lie in"),
     (reconstruction, {"values": np.array([-1, 0, 0, 0])}, "must lie in"),
     (reconstruction, {"origin": np.array([0, 1, 2, 4], np.uint8)}, "origin"),
@@ -152,6 +154,17 @@ def test_numbers_are_cast_but_never_wrapped():
     (reconstruction, {"posterior": np.tile([1.5, -0.5, 0], (3, 1))}, "probabilities"),
     (reconstruction, {"posterior": np.full((3, 3), np.nan)}, "probabilities"),
     (reconstruction, {"grid": (5,)}, "does not hold"),
+    (reconstruction, {"content_shape": (-1,)}, "content_shape"),
+    (reconstruction, {"blend": np.full((4, 3), 1 / 3)}, "shape"),
+    (reconstruction, {"blend": np.full((3, 2), 1 / 2)}, "shape"),
+    (reconstruction, {"blend": np.full((3, 3), 0.5)}, "blend must be probabilities"),
+    (reconstruction, {"blend": np.tile([1.5, -0.5, 0], (3, 1))}, "blend must be probabilities"),
+    (reconstruction, {"draws": np.zeros(3, int)}, "2 dimensions"),
+    (reconstruction, {"draws": np.zeros((2, 4), int)}, "rows? of 3 tokens"),
+    (reconstruction, {"draws": np.zeros((0, 3), int)}, "at least one row"),
+    (reconstruction, {"draws": np.array([[0, 1, 3]])}, "must lie in"),
+    (reconstruction, {"draws": np.array([[0, 1, -1]])}, "must lie in"),
+    (reconstruction, {"draws": np.full((2, 3), 0.5)}, "int32"),
 ])
 def test_every_invariant_refuses_its_breach(record, changes, rule):
     """Catches an impossible record that flows on and ends as a wrong number in a report."""
@@ -175,6 +188,21 @@ def test_the_grid_of_a_sequence_is_its_length_and_that_of_an_image_is_kept():
     """Catches a lattice that is flattened on its way from tokens to reconstruction."""
     assert tokens().grid == (3,) and evidence().grid == (4,) and reconstruction().grid == (4,)
     assert hard_decision(evidence(grid=(2, 2))).grid == (2, 2)
+
+
+def test_a_hard_decision_keeps_the_shape_of_the_content():
+    """Catches what arrived being shown without any restoring, which then cannot be decoded."""
+    assert hard_decision(evidence(content_shape=(2, 5, 3))).content_shape == (2, 5, 3)
+
+
+def test_what_stands_in_for_values_has_a_row_a_token_that_was_not_received():
+    """Catches weights or draws for all tokens, and negative control of the refusals: sound ones are taken as they are."""
+    weights, draws = np.full((3, 3), 1 / 3, np.float32), np.array([[0, 1, 2], [2, 2, 0]], np.int32)
+    one = reconstruction(blend=weights, draws=draws)
+    assert one.blend is weights and one.draws is draws
+    all_received = {"origin": np.zeros(4, np.uint8), "posterior": None}
+    nothing = reconstruction(**all_received, blend=np.zeros((0, 3), np.float32), draws=np.zeros((5, 0), np.int32))
+    assert nothing.draws.shape == (5, 0)
 
 
 def test_positions_of_the_packets_are_the_order_cut_at_the_bounds():
@@ -222,6 +250,8 @@ def decode_leb128(data: bytes) -> list[int]:
     (Preamble(624485, 2**40, choices=(16383, 16384)), [624485, 2**40, 16383, 16384]),
     (Preamble(6, 1, grid=(2, 3), choices=(5,)), [6, 1, 2, 3, 5]),
     (Preamble(6, 1, grid=(6,)), [6, 1]),
+    (Preamble(6, 1, grid=(2, 3), content_shape=(8, 300, 3), choices=(5,)), [6, 1, 2, 3, 8, 300, 3, 5]),
+    (Preamble(0, 0, grid=(0, 3)), [0, 0, 0, 3]),
 ])
 def test_a_preamble_is_sent_as_its_numbers(preamble, numbers):
     """Catches a wrong continuation bit, a forgotten number, and bits that are charged but not sent (or the reverse)."""
@@ -234,7 +264,8 @@ def test_leb128_of_the_standard():
     assert Preamble(624485, 0).to_bytes() == b"\xe5\x8e\x26\x00"
 
 
-@pytest.mark.parametrize("given", [{"num_tokens": -1}, {"num_packets": -1}, {"choices": (3, -1)}, {"grid": (2, 2)}])
+@pytest.mark.parametrize("given", [{"num_tokens": -1}, {"num_packets": -1}, {"choices": (3, -1)}, {"grid": (2, 2)},
+                                   {"content_shape": (-1,)}])
 def test_a_preamble_of_impossible_numbers_is_refused(given):
     """Catches an endless loop: a negative number has no last base-128 digit."""
     with pytest.raises(ValueError, match="must be >= 0|does not hold"):
