@@ -14,6 +14,7 @@ from reports.summary import Summary
 
 COSTS = ("channel_uses_per_sample", "channel_uses_per_pixel", "bits_per_pixel", "bits_per_byte", "bits_per_token")
 _SAME = 0.02
+_GAP = (float("nan"), float("nan"))
 
 
 def save_tradeoffs(summary: Summary, folder: Path) -> list[Path]:
@@ -64,10 +65,12 @@ def _draw_arm(axis: Axes, summary: Summary, what: tuple[str, str], points: list[
         return
     axis.plot([x.mean for x, _ in found], [y.mean for _, y in found], label=plain(name), zorder=3, markeredgecolor="white",
               markeredgewidth=0.4, **look)
+    crosses: list[tuple[float, float]] = []
     for x, y in found:
-        for (low, high), at, upright in ((_ends(y), x.mean, True), (_ends(x), y.mean, False)):
-            ends = ([at, at], [max(low, 1e-9) if is_log(metric) else low, high]) if upright else ([low, high], [at, at])
-            axis.plot(*ends, color=look["color"], linewidth=0.8, zorder=2)
+        (left, right), (low, high) = _ends(x), _ends(y)
+        low = max(low, 1e-9) if is_log(metric) else low
+        crosses += [(x.mean, low), (x.mean, high), _GAP, (left, y.mean), (right, y.mean), _GAP]
+    axis.plot(*zip(*crosses, strict=True), color=look["color"], linewidth=0.8, zorder=2)  # one line: lines are what drawing costs
 
 
 def _ends(one: Estimate) -> tuple[float, float]:
