@@ -11,11 +11,12 @@ How much redundancy a prior arm leaves sets the rival's parity, and so the loss 
 code fails in one item of a hundred, in closed form for the packet counts of the text and the mean burst, which the sender knows.
 Columns of a panel are the true loss rate in units of it: "twice" is a sender who believed half of the loss, "half" one who believed
 twice. A cell holds the byte error rate of prior less rival in percentage points, positive where the rival wins, and the true loss
-rate. Boxes: the prior wins. Brackets: the 95 % interval of the difference, both arms over the same items and losses, holds 0 or
-hangs on fewer than five items. White: no chain of such bursts has that loss rate, or it is above 0.92.
+rate. Boxes: the prior wins. Brackets: the two are not told apart, since the 95 % interval of the difference, both arms over the
+same items and losses, holds 0 or hangs on fewer than five items, or Holm's procedure over all cells, at 5 % in all, keeps equality.
+White: no chain of such bursts has that loss rate, or it is above 0.92.
 
 The text (default: CPython's documentation) is N pieces of 1,024 bytes, spread evenly, cut into items of 1,024, 256 and 64.
-Prints every cell with its interval and both arms' rates and uses; writes the figure.
+Prints every cell with its interval, Holm's p and both arms' rates and uses; writes the figure.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ from channel_sim.store import Trial
 from channel_sim.theory import mds_failure_probability
 from channel_sim.types import Packets, Tokens
 from reports.figures import render, style
-from reports.statistics import Difference, paired_difference
+from reports.findings import is_told_apart
+from reports.statistics import Difference, holm, paired_difference
 from sources.coder import Entropy
 from sources.fixed_length import FixedLength
 from sources.models.ngram import NGram
@@ -96,7 +98,7 @@ class Rival(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """Both arms at one true loss rate."""
+    """Both arms at one true loss rate. adjusted_p: Holm's, over all cells that were measured (`among_all`)."""
 
     misjudged: str
     loss_rate: float
@@ -104,10 +106,11 @@ class Cell(NamedTuple):
     rival: float
     gap: Difference
     uses: tuple[float, float]
+    adjusted_p: float = 1.0
 
     @property
     def decided(self) -> bool:
-        return not self.gap.note and self.gap.low is not None and self.gap.high is not None and self.gap.low * self.gap.high > 0
+        return not self.gap.note and is_told_apart(self.gap, self.adjusted_p)
 
 
 class Strip(NamedTuple):
@@ -197,6 +200,12 @@ def strips(data: bytes, num_pieces: int) -> Iterator[Strip]:
                     yield Strip(item_bytes, burst, spending, rival, measure(path, item_bytes, spending, burst, rival))
 
 
+def among_all(rows: list[Strip]) -> list[Strip]:
+    """The same strips, each cell with its p among the cells of all of them."""
+    adjusted = iter(holm([cell.gap.p_value for row in rows for cell in row.cells]))
+    return [row._replace(cells=[cell._replace(adjusted_p=next(adjusted)) for cell in row.cells]) for row in rows]
+
+
 def draw(rows: list[Strip]) -> Figure:
     """Panels: block length across, burst down. Rows of a panel: how the prior arm spends; columns: misjudgement."""
     with style():
@@ -250,7 +259,7 @@ def show(row: Strip) -> None:
         note = "" if cell.decided else ", undecided"
         print(f"  {cell.misjudged:12s} loss {cell.loss_rate:.3g}: prior {cell.prior:.4f}, "
               f"rival {cell.rival:.4f}, difference {cell.gap.mean:+.4f} [{cell.gap.low:+.4f}, {cell.gap.high:+.4f}], "
-              f"{cell.gap.num_items} items{note}; uses a byte {cell.uses[0]:.3f}, {cell.uses[1]:.3f}", flush=True)
+              f"{cell.gap.num_items} items, p {cell.adjusted_p:.2g}{note}; uses a byte {cell.uses[0]:.3f}, {cell.uses[1]:.3f}")
 
 
 def main() -> None:
@@ -259,10 +268,9 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=24, help="pieces of 1,024 bytes")
     parser.add_argument("--out", type=Path, default=Path("docs/figures/breakeven.svg"))
     asked = parser.parse_args()
-    rows = []
-    for row in strips(asked.file.read_bytes() if asked.file else python_docs(), asked.items):
+    rows = among_all(list(strips(asked.file.read_bytes() if asked.file else python_docs(), asked.items)))
+    for row in rows:
         show(row)
-        rows.append(row)
     asked.out.write_bytes(render(draw(rows)))
 
 

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from math import comb
 
 import numpy as np
 import pytest
 
-from benchmarks.breakeven import SPENDINGS, Rival, rival_to
+from benchmarks.breakeven import SPENDINGS, Cell, Rival, Strip, among_all, rival_to
 from channel_sim.keys import Key
 from channel_sim.theory import LossChain, arq_mean_transmissions, mds_failure_probability
 from channel_sim.trial import Chain, send
 from channel_sim.types import Tokens
+from reports.statistics import Difference
 from scenarios.scenario import load
 from sources.text import python_docs
 from tests.chains import deliver
 
-NUM_ITEMS = {"parity_or_arq": 40, "parity_or_context": 12, "parity_or_rate": 12, "surprisal_uep": 6}
+NUM_ITEMS = {"damaged_packets": 20, "parity_or_arq": 40, "parity_or_context": 12, "parity_or_rate": 12, "surprisal_uep": 6}
 CHEAPER = "fewer uses"
 
 
@@ -34,7 +36,8 @@ def mean_uses(chain: Chain, num_items: int) -> float:
 
 @pytest.mark.parametrize(("name", "within"), [
     ("parity_or_context", 0.03), ("parity_or_arq", 0.05), ("surprisal_uep", 0.03),
-    pytest.param("parity_or_rate", 0.06, marks=pytest.mark.sionna)])
+    pytest.param("parity_or_rate", 0.06, marks=pytest.mark.sionna),
+    pytest.param("damaged_packets", 0.03, marks=pytest.mark.sionna)])
 def test_arms_spend_equal_channel_uses(name: str, within: float):
     """Catches an arm that is given more of the channel than its rivals, here as a share of the mean over all arms."""
     uses = {label: mean_uses(chain, NUM_ITEMS[name]) for label, chain in arms(name).items() if CHEAPER not in label}
@@ -70,3 +73,15 @@ def test_the_rival_has_as_many_channel_uses_as_the_prior():
     for spending in SPENDINGS:
         prior, rival = rival_to(spending, items).uses
         assert rival == pytest.approx(prior, rel=0.06)
+
+
+def test_a_cell_of_the_break_even_is_decided_among_all_cells():
+    """Catches a test of each cell for itself: of 104 that equal arms share, five would be called won."""
+    alone, gap = Rival(75, [(10, 8)], (1.0, 1.0)), Difference(-0.1, -0.19, -0.01, 24, "bootstrap", p_value=0.03)
+    cells = [Cell("twice", 0.4, 0.3, 0.4, gap, (1.0, 1.0)) for _ in range(4)]
+    one, = among_all([Strip(64, None, SPENDINGS[0], alone, cells[:1])])
+    many = among_all([Strip(64, None, SPENDINGS[0], alone, cells[:2]), Strip(64, 4.0, SPENDINGS[0], alone, cells[2:])])
+    assert one.cells[0].decided
+    assert [cell.decided for row in many for cell in row.cells] == [False] * 4
+    sure = among_all([Strip(64, None, SPENDINGS[0], alone, [cells[0], cells[1]._replace(gap=replace(gap, p_value=1e-4))])])
+    assert [cell.decided for cell in sure[0].cells] == [True, True]
