@@ -17,9 +17,14 @@ from channel_sim.protection import NoProtection
 from channel_sim.stages import Decoder, Observation
 from channel_sim.trial import Chain, Sent, send
 from channel_sim.types import Evidence, Origin, Packets, Preamble, Reception, Reconstruction, Tokens
+from decoders.lm_beam import LmBeam
 from scenarios.scenario import load, shipped
+from sources.coder import Entropy
 from sources.fixed_length import FixedLength
-from tests.chains import ENTRIES, ROOT, chain_of, chain_with, deliver, hear, heard, tables_with
+from sources.models.model import MaskedModel
+from sources.models.ngram import NGram
+from sources.text import python_docs
+from tests.chains import ENTRIES, NEEDED, ROOT, chain_of, chain_with, deliver, files, hear, heard, tables_with
 
 LOSSLESS = {"ideal"}
 """Entries around which nothing is lost; what a protection leaves over is chance, so it is not asked to leave something."""
@@ -106,16 +111,87 @@ def test_no_arm_of_a_shipped_scenario_knows_what_it_was_not_sent(name: str, arm:
     assert leaks(short(name)[arm]) == []
 
 
+def guided(beam_width: int) -> Chain:
+    table = {"name": "lm_beam", "model": "ngram", "beam_width": beam_width, "guide": str(files() / NEEDED["masked"]["path"])}
+    return chain_of({**tables_with("decoders", "lm_beam"), "decoder": table})
+
+
+def test_a_guided_beam_knows_nothing_it_was_not_sent():
+    """Catches a masked model beside the beam that is shown tokens which were lost."""
+    assert leaks(guided(4)) == []
+
+
+RECODED = [("independent", range(2, 5)), ("independent", range(3, 7)), ("mdc:2", range(3, 7)), ("mdc:3", range(2, 7))]
+"""Of the seven packets of an item those that are lost: a run between others, and tails."""
+
+
+class LosesThese(PacketLossChannel):
+    """Loses the packets first, …, end - 1."""
+
+    first: int
+    end: int
+
+    def lost_packets(self, num_packets: int, key: Key) -> np.ndarray:
+        return np.isin(np.arange(num_packets), range(self.first, self.end))
+
+
+def coded_chain(coder: Entropy, lost: range) -> Chain:
+    tables = tables_with("decoders", "ngram") | {"source": {"name": "text", "item_bytes": 232}}
+    return replace(chain_of(tables), coder=coder, channel=LosesThese(first=lost.start, end=lost.stop))
+
+
+def recoded(coder: Entropy, one: Sent, lost: range) -> Sent:
+    """The item with other text in the lost packets, as many packets with other token counts; those that arrive are as they were."""
+    begin, end = one.packets.bounds[lost.start], one.packets.bounds[lost.stop]
+    arrives = ~np.isin(np.arange(one.packets.num_packets), lost)
+    text = np.frombuffer(python_docs(), np.uint8).astype(np.int32)
+    for offset in range(0, 40_000, 97):
+        values = one.tokens.values.copy()
+        values[begin:end] = text[offset:offset + end - begin]
+        tokens = replace(one.tokens, values=values)
+        ((packets, preamble),) = coder.encode([tokens])
+        if (packets.num_packets == one.packets.num_packets and not np.array_equal(packets.header, one.packets.header)
+                and np.array_equal(packets.header[arrives], one.packets.header[arrives])):
+            return replace(one, tokens=tokens, packets=packets, preamble=preamble)
+    raise AssertionError("no other text is coded to as many packets")
+
+
+def leaks_of_counts(chain: Chain, lost: range) -> list[str]:
+    """Ways in which the receiver knows how the tokens of a run of lost packets were shared out among them."""
+    assert isinstance(chain.coder, Entropy)
+    (one,) = send(chain, [0], ROOT)
+    (delivery,) = deliver(chain, [one])
+    assert np.array_equal(np.flatnonzero(delivery.reception.lost), lost)
+    before = heard(hear(chain, [delivery], [one]))
+    other = recoded(chain.coder, one, lost)
+    (swapped,) = deliver(chain, [other])
+    same = [np.array_equal(getattr(swapped.reception, name), getattr(delivery.reception, name))
+            for name in ("llr", "header", "crc_ok")]
+    return (([] if all(same) and other.preamble == one.preamble else ["reception or preamble tells the counts"])
+            + ([] if heard(hear(chain, [swapped], [other])) == before else ["what is heard tells the counts"]))
+
+
+@pytest.mark.parametrize(("context", "lost"), RECODED)
+def test_how_many_tokens_a_lost_packet_had_is_not_known(context: str, lost: range):
+    """Catches token counts of lost packets that travel by the preamble, by the packets around them, or past the channel."""
+    coder = Entropy(model=NGram(), packet_bits=96, context=context)
+    assert leaks_of_counts(coded_chain(coder, lost), lost) == []
+
+
 SENT: list[Tokens] = []
 CALLS: list[int] = []
 
 
-class LeavesTokensBehind(FixedLength):
-    """Remembers what it sent last and reads it at the other end."""
+class Remembers(FixedLength):
+    """Remembers what it sent last."""
 
     def encode(self, tokens: Sequence[Tokens]) -> list[tuple[Packets, Preamble]]:
         SENT[:] = tokens
         return super().encode(tokens)
+
+
+class LeavesTokensBehind(Remembers):
+    """Reads it at the other end."""
 
     def receive(self, receptions: Sequence[Reception], preambles: Sequence[Preamble]) -> list[Evidence]:
         found = super().receive(receptions, preambles)
@@ -146,3 +222,45 @@ def test_negative_control_components_that_peek_are_caught(stage: str, component:
     """The audit must tell: each of these knows what it was not sent."""
     chain = replace(chain_of(tables_with("decoders", "none")), **{stage: component})
     assert any(leak in one for one in leaks(chain))
+
+
+class TellsWhereItCut(Entropy):
+    """Remembers where packets began when it sent them, and takes the first byte of each for a space at the other end."""
+
+    def encode(self, tokens: Sequence[Tokens]) -> list[tuple[Packets, Preamble]]:
+        coded = super().encode(tokens)
+        SENT[:] = [Tokens(packets.header[:, 1], 1 << 30) for packets, _ in coded]
+        return coded
+
+    def receive(self, receptions: Sequence[Reception], preambles: Sequence[Preamble]) -> list[Evidence]:
+        return [_with_spaces(*pair) for pair in zip(super().receive(receptions, preambles), SENT, strict=True)]
+
+
+def _with_spaces(one: Evidence, firsts: Tokens) -> Evidence:
+    at = np.isin(np.arange(one.num_tokens), firsts.values) & ~one.known
+    return replace(one, known=one.known | at, values=np.where(at, 32, one.values))
+
+
+@pytest.mark.parametrize(("context", "lost"), RECODED)
+def test_negative_control_remembered_counts_are_caught(context: str, lost: range):
+    """The audit must tell: this coder knows where the packets that were lost began."""
+    coder = TellsWhereItCut(model=NGram(), packet_bits=96, context=context)
+    assert leaks_of_counts(coded_chain(coder, lost), lost) == ["what is heard tells the counts"]
+
+
+class KnowsWhatWasSent(MaskedModel):
+    """A guide that is sure of what was sent last."""
+
+    vocab_size: int = 256
+
+    def frequencies(self, messages: Sequence[np.ndarray], asked: Sequence[np.ndarray]) -> list[np.ndarray]:
+        chosen = [sent.values[places] for sent, places in zip(SENT, asked)]
+        return [np.where(np.arange(256) == one[:, None], 65536 - 255, 1) for one in chosen]
+
+
+def test_negative_control_a_guide_that_knows_is_caught():
+    """The audit must tell: this beam holds what was sent."""
+    chain = guided(1)
+    assert isinstance(chain.decoder, LmBeam)
+    cheat = chain.decoder.model_copy(update={"guide": KnowsWhatWasSent()})
+    assert any("sent later" in one for one in leaks(replace(chain, coder=Remembers(packet_bits=64), decoder=cheat)))
