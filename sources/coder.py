@@ -15,7 +15,7 @@ from channel_sim import memo
 from channel_sim.checks import require
 from channel_sim.stages import Coder
 from channel_sim.types import CERTAIN_LLR, Evidence, Packets, Preamble, Reception, Tokens
-from sources.entropy import Run, Track, after, decode_lanes, encode_run, ideal_bits, settled_bits
+from sources.entropy import Run, Track, after, at_least_a_bit, decode_lanes, encode_run, ideal_bits, in_rows, settled_bits
 from sources.models.model import CausalModel
 from sources.received_runs import Book, ReceivedRun, Trial
 from sources.repair import Damage
@@ -152,7 +152,7 @@ class Entropy(Coder):
         """As much of the run as one packet holds, sealed."""
         stream, count, ideal_bits = encode_run(run, self.packet_bits)
         self._holds(count)
-        return _CodedRun([_at_least_a_bit(stream)], [count], ideal_bits)
+        return _CodedRun([at_least_a_bit(stream)], [count], ideal_bits)
 
     def _encode_run(self, model: CausalModel, values: np.ndarray) -> _CodedRun:
         """As much of `values` as one run holds."""
@@ -166,7 +166,7 @@ class Entropy(Coder):
         ends = [width * packet for packet in range(1, num_packets)]
         settled = settled_bits(Run(model, values[:count]), stream) if ends else np.zeros(0, np.int64)
         counts = np.searchsorted(settled, ends, side="right")
-        pieces = [_at_least_a_bit(piece) for piece in np.split(stream, ends)]
+        pieces = [at_least_a_bit(piece) for piece in np.split(stream, ends)]
         return _CodedRun(pieces, np.diff([0, *counts, count]).tolist(), ideal_bits)
 
     def _holds(self, count: int) -> None:
@@ -177,10 +177,7 @@ class Entropy(Coder):
         numbers = np.arange(len(pieces))
         counts = np.array([count for run in runs for count in run.counts], np.int64)
         bounds = np.concatenate([[0], np.cumsum(counts)])
-        num_bits = np.array([piece.size for piece in pieces], np.int64)
-        bits = np.zeros((len(pieces), num_bits.max(initial=0)), np.uint8)
-        for row, piece in zip(bits, pieces, strict=True):
-            row[:piece.size] = piece
+        bits, num_bits = in_rows(pieces)
         return Packets(
             bits=bits,
             num_bits=num_bits,
@@ -341,11 +338,6 @@ class _CodedRun(NamedTuple):
         pieces, counts, ideal_bits = run
         return _CodedRun([np.unpackbits(np.frombuffer(bytes.fromhex(octets), np.uint8), count=size) for size, octets in pieces],
                          counts, ideal_bits)
-
-
-def _at_least_a_bit(piece: np.ndarray) -> np.ndarray:
-    """What never goes on the air could not be lost."""
-    return piece if piece.size else np.zeros(1, np.uint8)
 
 
 def _widened(rows: np.ndarray, width: int) -> np.ndarray:

@@ -59,6 +59,35 @@ def unseal(bits: np.ndarray, tail: int = 0) -> Any:
     return _queue.RangeDecoder(words.astype(np.uint32))
 
 
+class Writer:
+    """A stream on its way: tokens in pieces, each under tables that may depend on all before."""
+
+    def __init__(self) -> None:
+        self._encoder = _queue.RangeEncoder()
+
+    def write(self, tokens: np.ndarray, weights: np.ndarray) -> None:
+        """Append int32 [n] under float64 [n, vocab_size]."""
+        self._encoder.encode(tokens, _TABLE, weights)
+
+    def stream(self) -> np.ndarray:
+        """uint8: what has been written so far, sealed."""
+        return seal(self._encoder)
+
+
+def in_rows(payloads: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """(uint8 [len(payloads), longest], int64 [len(payloads)]): payloads of any length as the rows of `Packets`, and the lengths."""
+    num_bits = np.array([payload.size for payload in payloads], np.int64)
+    bits = np.zeros((len(payloads), num_bits.max(initial=0)), np.uint8)
+    for row, payload in zip(bits, payloads, strict=True):
+        row[:payload.size] = payload
+    return bits, num_bits
+
+
+def at_least_a_bit(stream: np.ndarray) -> np.ndarray:
+    """What never goes on the air could not be lost."""
+    return stream if stream.size else np.zeros(1, np.uint8)
+
+
 class Run:
     """A model run over `values`, from a fresh start or a `state` of one lane: their tables.
 

@@ -14,7 +14,7 @@ from channel_sim.checks import require
 from channel_sim.keys import Key
 from channel_sim.stages import Coder
 from channel_sim.types import Evidence, Packets, Preamble, Reception, Tokens, bits_for, bits_to_tokens, token_bits
-from sources.entropy import Run
+from sources.entropy import Run, in_rows
 from sources.fixed_length import spread
 from sources.models.model import CausalModel
 
@@ -66,10 +66,7 @@ class SurprisalUep(Coder):
         classes = _classes(tokens.values.size, self._num_packets(tokens.values.size))
         worth = self._worth(tokens.values)
         payloads = [self._payload(number, tokens.values[one], worth[one]) for number, one in enumerate(classes)]
-        num_bits = np.array([payload.size for payload in payloads], np.int32)
-        bits = np.zeros((len(classes), num_bits.max(initial=0)), np.uint8)
-        for row, payload in zip(bits, payloads, strict=True):
-            row[:payload.size] = payload
+        bits, num_bits = in_rows(payloads)
         counts = np.array([one.size for one in classes], np.int64)
         firsts = np.array([one[0] for one in classes], np.int64)
         packets = Packets(
