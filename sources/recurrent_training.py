@@ -2,36 +2,30 @@
 
 from __future__ import annotations
 
-import json
 import time
-import tomllib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from pydantic import Field
 
-from channel_sim.checks import RequestError
 from channel_sim.keys import Key
 from sources.bpe import vocabulary
+from sources.checkpoints import TrainingSettings, read_checkpoint, write_checkpoint
 from sources.models.masked_network import MaskedArchitecture
 from sources.models.recurrent import Architecture
 from sources.text_lanes import Encode, Lanes, messages, set_aside
 
 _MEASURED_LANES = 32
 _MEASURED_MESSAGES = 128
-_MAY_CHANGE = {"minutes", "updates", "learning_rate", "updates_per_checkpoint", "licence"}
-"""Settings that a resumed training may have another value of."""
 
 
-class Settings(BaseModel):
-    """What a configuration file (TOML) may say; every key has a default."""
+class Settings(TrainingSettings):
+    """Of a text model's training."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    may_change: ClassVar[frozenset[str]] = frozenset({"minutes", "updates", "learning_rate", "updates_per_checkpoint", "licence"})
 
     reads: Literal["past", "both sides"] = Field("past", description="what a token is predicted from: the past, or all others")
     tokenizer: Literal["bpe", "bytes"] = Field("bpe", description="what a token is")
@@ -52,20 +46,6 @@ class Settings(BaseModel):
     precision: Literal["float32", "bfloat16"] = Field("float32", description="of matrix products in training")
     seed: int = Field(1, ge=0, description="of initial weights and order of messages")
     licence: str = Field("not stated", description="of the data, for the model card")
-
-    @classmethod
-    def read(cls, path: Path) -> Settings:
-        """The settings in a TOML file; RequestError with the key that is wrong."""
-        try:
-            return cls(**tomllib.loads(Path(path).read_text(encoding="utf-8")))
-        except OSError as error:
-            raise RequestError(f"--config must be a file that can be read, got {str(path)!r} ({error.strerror})") from error
-        except tomllib.TOMLDecodeError as error:
-            raise RequestError(f"--config must be TOML, got {str(path)!r} ({error})") from error
-        except ValidationError as error:
-            first = error.errors()[0]
-            key = ".".join(map(str, first["loc"]))
-            raise RequestError(f"{path}: {key}: {first['msg']}; keys are {', '.join(cls.model_fields)}") from error
 
     def architecture(self) -> Architecture:
         """The sizes of the network that these settings train."""
@@ -198,28 +178,12 @@ class Trainer:
         arrays |= {f"optimizer.{place}": _number(one) for place, one in enumerate(self.model.optimizer.variables)}
         arrays |= {"waiting": np.concatenate(self.lanes.waiting), "lengths": np.array([one.size for one in self.lanes.waiting])}
         counters = {"updates": self.updates, "loss": self.loss, "seconds": self.seconds, "cpu_seconds": self.cpu_seconds,
-                    "epoch": self.lanes.epoch, "next_piece": self.lanes.next_piece, "curve": [asdict(one) for one in self.curve],
-                    "settings": self.settings.model_dump()}
-        fresh = path.with_suffix(".new")
-        save_file(arrays, fresh, {"counters": json.dumps(counters)})
-        fresh.replace(path)
+                    "epoch": self.lanes.epoch, "next_piece": self.lanes.next_piece, "curve": [asdict(one) for one in self.curve]}
+        write_checkpoint(path, self.settings, arrays, counters)
 
     def load(self, path: Path) -> None:
         """Go on from a checkpoint; RequestError where it is another training's."""
-        from safetensors import safe_open
-
-        try:
-            arrays = load_file(path)
-            with safe_open(path, "numpy") as file:
-                counters = json.loads(file.metadata()["counters"])
-            earlier = Settings(**counters["settings"])  # which lacks what settings have got since
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise RequestError(f"--resume: no checkpoint can be read from {str(path)!r} ({error}); leave --resume out") from error
-        before, now = ({key: value for key, value in one.items() if key not in _MAY_CHANGE}
-                       for one in (earlier.model_dump(), self.settings.model_dump()))
-        if before != now:
-            changed = ", ".join(key for key in now if now[key] != before[key])
-            raise RequestError(f"--resume: {str(path)!r} was trained with another {changed}; put it back, or leave --resume out")
+        arrays, counters = read_checkpoint(path, self.settings)
         for name, variable in self.model.weight.items():
             variable.assign(arrays[f"weight.{name}"])
             self.best[name] = arrays[f"best.{name}"]

@@ -1,0 +1,62 @@
+"""What all trainings share: settings in a TOML file, and checkpoints to go on from."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from channel_sim.checks import RequestError
+
+
+class TrainingSettings(BaseModel):
+    """What a configuration file (TOML) may say; every key has a default.
+
+    may_change: settings that a resumed training may have another value of
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    may_change: ClassVar[frozenset[str]] = frozenset()
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """The settings in a TOML file; RequestError with the key that is wrong."""
+        try:
+            return cls(**tomllib.loads(Path(path).read_text(encoding="utf-8")))
+        except OSError as error:
+            raise RequestError(f"--config must be a file that can be read, got {str(path)!r} ({error.strerror})") from error
+        except tomllib.TOMLDecodeError as error:
+            raise RequestError(f"--config must be TOML, got {str(path)!r} ({error})") from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(map(str, first["loc"]))
+            raise RequestError(f"{path}: {key}: {first['msg']}; keys are {', '.join(cls.model_fields)}") from error
+
+
+def write_checkpoint(path: Path, settings: TrainingSettings, arrays: dict[str, np.ndarray], counters: dict[str, Any]) -> None:
+    """Write a checkpoint; the last one is replaced only by a whole one."""
+    fresh = path.with_suffix(".new")
+    save_file(arrays, fresh, {"counters": json.dumps(counters | {"settings": settings.model_dump()})})
+    fresh.replace(path)
+
+
+def read_checkpoint(path: Path, settings: TrainingSettings) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """(arrays, counters) as they were written; RequestError where it is another training's."""
+    try:
+        with safe_open(path, "numpy") as file:
+            arrays = {name: file.get_tensor(name) for name in file.keys()}
+            counters = json.loads(file.metadata()["counters"])
+        earlier = type(settings)(**counters["settings"])  # which lacks what settings have got since
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise RequestError(f"--resume: no checkpoint can be read from {str(path)!r} ({error}); leave --resume out") from error
+    before, now = (one.model_dump(exclude=set(settings.may_change)) for one in (earlier, settings))
+    if before != now:
+        changed = ", ".join(key for key in now if now[key] != before[key])
+        raise RequestError(f"--resume: {str(path)!r} was trained with another {changed}; put it back, or leave --resume out")
+    return arrays, counters
