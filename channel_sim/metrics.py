@@ -19,7 +19,8 @@ from channel_sim.types import Content, Evidence, Item, Origin, Packets, Reconstr
 Number = float | np.integer | np.floating | np.bool_
 _PROBABILITY_FLOOR = 2.0**-30
 _CHRF_ORDER, _CHRF_BETA = 6, 2.0
-_CALIBRATION_BINS = 10
+CALIBRATION_BINS = 10
+"""Equal bins of confidence; the last one holds 1 as well."""
 _CONFIDENT = np.float32(0.9)  # in the precision of a confidence
 _CHARACTER_BITS = 21  # of a Unicode code point
 _FIDELITY = ("psnr_db", "psnr_of_mean_mse_db", "ssim", "ms_ssim", "si_sdr_db", "exact_item_rate", "undecodable_rate")
@@ -73,6 +74,11 @@ CATALOGUE: dict[str, Metric] = {
     "si_sdr_db": Metric("dB", "higher", "scale-invariant signal-to-distortion ratio of a sound, within ±60 dB, mean over items"),
     "exact_item_rate": Metric("1", "higher", "pictures or sounds restored without any error, of all"),
     "undecodable_rate": Metric("1", "lower", "pictures or sounds of which nothing could be decoded, of all"),
+    "task_accuracy": Metric("1", "higher", "restored pictures whose class the evaluator tells rightly, of those with a label"),
+    "clean_task_accuracy": Metric("1", "higher", "the same of the pictures as they were sent: what the evaluator itself can do"),
+    "task_agreement": Metric("1", "higher", "restored pictures that the evaluator puts into the class of their original, of all"),
+    "kid": Metric("1", "lower", "kernel distance between restored pictures and their originals, in the evaluator's features", "none"),
+    "kid_of_originals": Metric("1", "neither", "the same between one half of the originals and the other: what 0 looks like", "none"),
     "packet_loss_rate": Metric("1", "neither", "packets that the channel lost, of all that were sent, parity included"),
     "packet_error_rate": Metric("1", "lower", "packets lost or with a wrong bit after FEC, of all that were sent"),
     "residual_packet_loss_rate": Metric("1", "lower", "the coder's packets still missing after protection"),
@@ -100,10 +106,15 @@ CATALOGUE: dict[str, Metric] = {
 
 @dataclass
 class Measurement:
-    """values: metric -> (numerator, denominator); reasons: metric -> why it is not defined. Every metric is in one of them."""
+    """values: metric -> (numerator, denominator); reasons: metric -> why it is not defined. Every metric is in one of them.
+
+    calibration: [bin, restored tokens, those that are right, sum of their confidence] of every bin of confidence that holds one;
+                 None where no token was restored
+    """
 
     values: dict[str, tuple[float, float]] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
+    calibration: list[list[float]] | None = None
 
     def ratio(self, metric: str, numerator: Number, denominator: Number, otherwise: str) -> None:
         """Book a ratio; a denominator of 0 is 'not defined', with the reason `otherwise`, never 0."""
@@ -111,6 +122,11 @@ class Measurement:
             self.values[metric] = (float(numerator), float(denominator))
         else:
             self.reasons[metric] = otherwise
+
+    def update(self, other: Measurement) -> None:
+        """Book all that `other` says; what it has values of is defined, whatever was said before."""
+        self.values |= other.values
+        self.reasons = {metric: why for metric, why in (self.reasons | other.reasons).items() if metric not in self.values}
 
     def __getitem__(self, metric: str) -> float | None:
         """The metric's value; None where it is not defined."""
@@ -188,7 +204,10 @@ def _confidence(book: Measurement, truth: Truth, evidence: Evidence, reconstruct
     confidence = reconstruction.confidence[restored].astype(np.float64)
     book.ratio("brier", np.sum((confidence - right) ** 2), right.size, "no token was restored")
     book.ratio("risk_coverage_area", risk_coverage_area(confidence, right), min(right.size, 1), "no token was restored")
-    book.ratio("expected_calibration_error", _calibration_gaps(confidence, right), right.size, "no token was restored")
+    bins = np.minimum((confidence * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
+    book.calibration = _calibration(bins, confidence, right) or None
+    gaps = float(np.abs(np.bincount(bins, confidence - right, minlength=1)).sum())
+    book.ratio("expected_calibration_error", gaps, right.size, "no token was restored")
     book.ratio("overconfidence", np.sum(confidence - right), right.size, "no token was restored")
     book.ratio("confident_error_rate", np.sum((confidence >= _CONFIDENT) & ~right), right.size, "no token was restored")
     if reconstruction.posterior is None:
@@ -200,14 +219,14 @@ def _confidence(book: Measurement, truth: Truth, evidence: Evidence, reconstruct
     book.ratio("concealment_nll_bits", nll.sum(), nll.size, "no token was erased")
 
 
-def _calibration_gaps(confidence: np.ndarray, right: np.ndarray) -> float:
-    """Σ over bins of |Σ confidence - number right|.
+def _calibration(bins: np.ndarray, confidence: np.ndarray, right: np.ndarray) -> list[list[float]]:
+    """As in `Measurement`; the ECE is Σ over bins of |Σ confidence - number right|, of all tokens.
 
     Source: M. P. Naeini, G. F. Cooper, M. Hauskrecht, "Obtaining well calibrated probabilities using Bayesian binning",
     AAAI 2015, eq. 3.
     """
-    bins = np.minimum((confidence * _CALIBRATION_BINS).astype(np.int64), _CALIBRATION_BINS - 1)
-    return float(np.abs(np.bincount(bins, confidence - right, minlength=1)).sum())
+    tokens, hits, sums = (np.bincount(bins, weights, CALIBRATION_BINS) for weights in (None, right, confidence))
+    return [[int(one), int(tokens[one]), int(hits[one]), round(float(sums[one]), 6)] for one in np.flatnonzero(tokens)]
 
 
 def risk_coverage_area(confidence: np.ndarray, right: np.ndarray) -> float:

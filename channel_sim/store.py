@@ -25,7 +25,7 @@ CREATE TABLE points (arm_index INTEGER, point_index INTEGER, arm TEXT NOT NULL, 
                      task_id TEXT NOT NULL REFERENCES tasks, PRIMARY KEY (arm_index, point_index));
 CREATE TABLE trials (task_id TEXT NOT NULL REFERENCES tasks, item INTEGER, replicate INTEGER,
                      metrics TEXT NOT NULL, reasons TEXT NOT NULL, ledger TEXT NOT NULL, seconds REAL NOT NULL,
-                     card TEXT NOT NULL, PRIMARY KEY (task_id, item, replicate));
+                     card TEXT NOT NULL, calibration TEXT NOT NULL DEFAULT 'null', PRIMARY KEY (task_id, item, replicate));
 CREATE TABLE samples (task_id TEXT NOT NULL REFERENCES tasks, item INTEGER, sample TEXT NOT NULL, PRIMARY KEY (task_id, item));
 CREATE TABLE failures (task_id TEXT NOT NULL REFERENCES tasks, item INTEGER, replicate INTEGER, error TEXT NOT NULL,
                        PRIMARY KEY (task_id, item, replicate)) WITHOUT ROWID;
@@ -55,6 +55,7 @@ class Trial:
     """The result at one address. metrics: name -> (numerator, denominator); one that is not defined is in `reasons` instead.
 
     card: what the channel's losses looked like, as `Card.to_list` writes it; None where no channel was met.
+    calibration: as in `Measurement`; None where no token was restored, and in results of versions that did not keep it.
     """
 
     task_id: str
@@ -65,6 +66,7 @@ class Trial:
     ledger: dict[str, float]
     seconds: float = field(default=0.0, compare=False)
     card: list[Any] | None = None
+    calibration: list[list[float]] | None = None
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,7 @@ class Store:
                     self._connection.execute("PRAGMA journal_mode=WAL")
                     # a commit survives the end of the process; a power cut may cost the last blocks, which are run again
                     self._connection.execute("PRAGMA synchronous=NORMAL")
+            self._calibration = self._calibration_column()
         except RequestError:
             self._connection.close()
             raise
@@ -255,17 +258,23 @@ class Store:
 
     def trials(self, task_id: str) -> Iterator[Trial]:
         """The trials of one task, ordered by item, then replicate."""
-        rows = self._rows("SELECT item, replicate, '[' || metrics || ',' || reasons || ',' || ledger || ',' || card || ']', "
-                          "seconds FROM trials WHERE task_id = ? ORDER BY item, replicate", task_id)
+        rows = self._rows("SELECT item, replicate, '[' || metrics || ',' || reasons || ',' || ledger || ',' || card || ',' || "
+                          f"{self._calibration} || ']', seconds FROM trials WHERE task_id = ? ORDER BY item, replicate", task_id)
         for item, replicate, numbers, seconds in rows:
-            metrics, reasons, ledger, card = json.loads(numbers)
+            metrics, reasons, ledger, card, calibration = json.loads(numbers)
             pairs = {name: (a, b) for name, (a, b) in metrics.items()}
-            yield Trial(task_id, item, replicate, pairs, reasons, ledger, seconds, card)
+            yield Trial(task_id, item, replicate, pairs, reasons, ledger, seconds, card, calibration)
 
     def cards(self, task_id: str) -> Iterator[list[Any]]:
         """The channel cards of one task's trials, ordered by item, then replicate; trials without one are left out."""
         for (card,) in self._rows("SELECT card FROM trials WHERE task_id = ? AND card != 'null' ORDER BY item, replicate", task_id):
             yield json.loads(card)
+
+    def calibrations(self, task_id: str) -> Iterator[tuple[int, list[list[float]]]]:
+        """(item, calibration) of one task's trials, ordered by item, then replicate; trials without one are left out."""
+        for item, calibration in self._rows(f"SELECT item, {self._calibration} AS bins FROM trials WHERE task_id = ? "
+                                            "AND bins != 'null' ORDER BY item, replicate", task_id):
+            yield item, json.loads(calibration)
 
     def laws(self) -> dict[str, dict[str, Any]]:
         """task_id -> what its channel says of its own losses, where it has a closed form."""
@@ -282,15 +291,19 @@ class Store:
         return [Curve(*row) for row in rows]
 
     def _add_one(self, trial: Trial) -> None:
-        numbers = (_dump(trial.metrics), _dump(trial.reasons), _dump(trial.ledger), _SHORT.encode(trial.card))
+        numbers = (*map(_dump, (trial.metrics, trial.reasons, trial.ledger)), *map(_SHORT.encode, (trial.card, trial.calibration)))
         address = (trial.task_id, trial.item, trial.replicate)
-        added = self._connection.execute("INSERT INTO trials VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-                                         (*address, *numbers[:3], trial.seconds, numbers[3]))
+        added = self._connection.execute("INSERT INTO trials VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                                         (*address, *numbers[:3], trial.seconds, *numbers[3:]))
         if added.rowcount:
             return
-        known = self._connection.execute("SELECT metrics, reasons, ledger, card FROM trials "
+        known = self._connection.execute("SELECT metrics, reasons, ledger, card, calibration FROM trials "
                                          "WHERE task_id=? AND item=? AND replicate=?", address).fetchone()
-        if known != numbers:
+        if known[4] == "null" != numbers[4]:  # written by a version that did not keep it
+            self._connection.execute("UPDATE trials SET calibration=? WHERE task_id=? AND item=? AND replicate=?",
+                                     (numbers[4], *address))
+        compared = 4 if "null" in (known[4], numbers[4]) else 5
+        if known[:compared] != numbers[:compared]:
             before, now = next(pair for pair in zip(known, numbers, strict=True) if pair[0] != pair[1])
             raise StoreConflict(f"{self.path}: task {trial.task_id[:12]}, item {trial.item}, replicate {trial.replicate} has "
                                 f"{before} on file and {now} now; two versions of code or machine met: use another --out",
@@ -310,6 +323,16 @@ class Store:
         except sqlite3.DatabaseError as error:
             raise RequestError(f"{self.path}: cannot write results ({error}); what was finished is kept: make room, let one run "
                                "alone write there, or choose another --out") from error
+
+    def _calibration_column(self) -> str:
+        """What a query names it: a file of an older version has no such column until it is opened for writing."""
+        if any(name == "calibration" for _, name, *_ in self._rows("PRAGMA table_info(trials)")):
+            return "calibration"
+        if not self._writable:
+            return "'null'"
+        with self.transaction():
+            self._connection.execute("ALTER TABLE trials ADD COLUMN calibration TEXT NOT NULL DEFAULT 'null'")
+        return "calibration"
 
     def _check(self) -> None:
         try:

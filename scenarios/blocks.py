@@ -125,7 +125,7 @@ def died(work: Work) -> Block:
 def _trial(task: Task, replicate: int, outcome: Outcome, seconds: float) -> Trial:
     measured, card = outcome.measurement, outcome.delivery.card
     return Trial(task.task_id, outcome.sent.index, replicate, measured.values, measured.reasons, outcome.ledger.to_dict(), seconds,
-                 card.to_list() if card else None)
+                 card.to_list() if card else None, measured.calibration)
 
 
 def _told(error: Exception) -> str:
