@@ -28,7 +28,7 @@ from decoders import (
     posterior_sample,
     repeat_last,
 )
-from sources import bpe, coder, fixed_length, surprisal_uep, synthetic, text, tokenizers
+from sources import bpe, coder, fixed_length, masked_coder, surprisal_uep, synthetic, text, tokenizers
 from sources.models import keras_hub, markov, masked, mixture, neural
 from sources.models import ngram as ngram_model
 from sources.models import placebos, uniform, weights_file
@@ -67,6 +67,7 @@ CATALOGUE: Mapping[str, Mapping[str, type[Component]]] = MappingProxyType({
     "coders": {
         "fixed_length": fixed_length.FixedLength,
         "entropy": coder.Entropy,
+        "masked_entropy": masked_coder.MaskedEntropy,
         "surprisal_uep": surprisal_uep.SurprisalUep,
     },
     "protections": {
@@ -107,6 +108,7 @@ CATALOGUE: Mapping[str, Mapping[str, type[Component]]] = MappingProxyType({
 })
 MODEL_KEYS = ("model", "judge", "guide")
 """Keys of components that name a model."""
+_TAKES_MASKED = (masked_lm.MaskedLm, masked_coder.MaskedEntropy)
 _NAMES = {cls: name for classes in CATALOGUE.values() for name, cls in classes.items()}
 _FORMATS = {ngram_model.FORMAT: "ngram", neural.FORMAT: "recurrent", masked.FORMAT: "masked"}
 
@@ -144,7 +146,7 @@ def build(kind: str, table: Mapping[str, Any], where: str) -> Component:
 
 def models_for(cls: type[Component], key: str = "model") -> str:
     """The kind of models that a component takes under `key`: those that predict what comes next, or those that fill in."""
-    return "masked_models" if key == "guide" or issubclass(cls, masked_lm.MaskedLm) else "models"
+    return "masked_models" if key == "guide" or issubclass(cls, _TAKES_MASKED) else "models"
 
 
 def nearest(name: Any, allowed: Mapping[str, Any] | list[str]) -> str:
