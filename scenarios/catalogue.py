@@ -28,7 +28,7 @@ from decoders import (
     posterior_sample,
     repeat_last,
 )
-from sources import bpe, coder, fixed_length, masked_coder, surprisal_uep, synthetic, text, tokenizers
+from sources import bpe, coder, fixed_length, images, masked_coder, surprisal_uep, synthetic, text, tokenizers
 from sources.models import keras_hub, markov, masked, mixture, neural
 from sources.models import ngram as ngram_model
 from sources.models import placebos, uniform, weights_file
@@ -37,6 +37,7 @@ CATALOGUE: Mapping[str, Mapping[str, type[Component]]] = MappingProxyType({
     "sources": {
         "text": text.Text,
         "bytes_file": text.BytesFile,
+        "images": images.Images,
         "bernoulli": synthetic.Bernoulli,
         "markov": synthetic.Markov,
         "hidden_markov": synthetic.HiddenMarkov,

@@ -93,7 +93,7 @@ class FileState(NamedTuple):
 def read_data(path: str) -> bytes:
     """The bytes of a file, or of all regular files below a folder. RequestError where missing, unreadable or empty."""
     try:
-        data = _read(_files(Path(path)))
+        data = _read(files_of(Path(path)))
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise RequestError(f"source.path must be a file or a folder that can be read, got {path!r} ({reason}); "
@@ -104,7 +104,7 @@ def read_data(path: str) -> bytes:
     return data
 
 
-def _files(path: Path) -> tuple[FileState, ...]:
+def files_of(path: Path) -> tuple[FileState, ...]:
     """The regular files that `path` stands for, in the order in which they are read."""
     if not path.is_dir() and path.exists() and not path.is_file():
         raise ValueError("neither a regular file nor a folder")
