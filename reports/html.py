@@ -15,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from channel_sim.store import Store
+from reports.burst_figures import save_bursts
 from reports.card_page import card_table
 from reports.chain import diagram
 from reports.comparability import unequal_packets, unequal_uses
@@ -26,8 +27,10 @@ from reports.ledgers import ledger_table
 from reports.links import link_rows
 from reports.marks import MAX_TOKENS, legend
 from reports.paired_figures import save_differences
+from reports.reliability import save_reliability
 from reports.statistics import FEW_ITEMS
 from reports.summary import Summary, describe, point_text, significant, summarise, words
+from reports.tradeoff import save_tradeoffs
 from reports.viewer import Example, example, viewer
 
 _NUM_HIGHLIGHTS = 4
@@ -71,9 +74,9 @@ def write_report(store: Store, folder: Path, baseline: str | None = None) -> Pat
 
     baseline: the label of the arm that all others are drawn against
     """
-    summary = summarise(store)
-    save_figures(summary, folder / "figures")
-    captions = save_differences(summary, baseline, folder / "figures") if baseline is not None else {}
+    summary, figures = summarise(store), folder / "figures"
+    save_figures(summary, figures)
+    captions = save_differences(summary, baseline, figures) if baseline is not None else {}
     metrics = summary.highlights[:_NUM_HIGHLIGHTS]
     with_curves = [metric for metric in dict.fromkeys(curve.metric for curve in summary.curves) if metric in summary.metrics]
     main = metrics[0] if metrics else ""
@@ -81,9 +84,11 @@ def write_report(store: Store, folder: Path, baseline: str | None = None) -> Pat
     page = _environment().get_template("report.html").render(
         meta=_UNSAID | summary.meta, summary=summary, main=main, uses=unequal_uses(summary),
         answer=[*filter(None, [headline(summary, main)]), *in_words(found, summary, main)], packets=unequal_packets(summary),
-        differences=[(_svg(folder / "figures", f"{metric}-difference"), text) for metric, text in captions.items()],
+        differences=[(_svg(figures / f"{metric}-difference.svg"), text) for metric, text in captions.items()],
         findings=found, diagram=diagram(summary.meta), viewer=viewer(store, summary),
-        figures=[_figure(summary, metric, folder / "figures") for metric in dict.fromkeys([*metrics, *with_curves])],
+        figures=[_figure(summary, metric, figures) for metric in dict.fromkeys([*metrics, *with_curves])],
+        tradeoffs=_drawn(save_tradeoffs(summary, figures)), bursts=_drawn(save_bursts(store, figures)),
+        reliability=_drawn(save_reliability(store, figures)),
         results=_table(summary, metrics, "note"), calibration=_calibration(summary), ledger=ledger_table(summary),
         theory=_theory(summary), cards=card_table(store), links=link_rows(store), remarks=_remarks(summary),
         too_few=0 < summary.num_items < FEW_ITEMS,
@@ -110,21 +115,23 @@ def write_transmission(path: Path, title: str, arms: Sequence[Mapping[str, Any]]
 
 
 def _figure(summary: Summary, metric: str, folder: Path) -> dict[str, Any]:
-    return {"metric": metric, "svg": _svg(folder, metric),
+    return {"metric": metric, "svg": _svg(folder / f"{metric}.svg"),
             "missing": [arm for arm in summary.arms if not any(row.estimate(metric) for row in summary.of(arm))],
             "wide": len(summary.sweep_keys) > 1, "description": describe(metric).description,
             "references": list(dict.fromkeys(f"“{one.label}”" for one in summary.curves if one.metric == metric))}
 
 
-def _svg(folder: Path, name: str) -> Markup:
-    return _inline((folder / f"{name}.svg").read_text(encoding="utf-8"), name)
+def _drawn(files: Sequence[Path]) -> list[Markup]:
+    return [_svg(file) for file in files if file.suffix == ".svg"]
 
 
-def _inline(svg: str, prefix: str) -> Markup:
+def _svg(file: Path) -> Markup:
     """An SVG file as an element of a page: no prolog, no metadata, names of its own, scaled by the page."""
+    svg, prefix = file.read_text(encoding="utf-8"), file.stem
+    label = " ".join(map(words, prefix.split("-")))  # 'token error rate over channel uses per sample'
     svg = re.sub(r"^.*?(?=<svg )", "", svg, flags=re.DOTALL)
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'(<svg [^>]*?)width="[^"]*" height="[^"]*"', rf'\1role="img" aria-label="{words(prefix)}"', svg, count=1)
+    svg = re.sub(r'(<svg [^>]*?)width="[^"]*" height="[^"]*"', rf'\1role="img" aria-label="{label}"', svg, count=1)
     for pattern in (r'(\bid=")', r'(href="#)', r"(url\(#)"):
         svg = re.sub(pattern, rf"\g<1>{prefix}-", svg)
     return Markup(svg)  # our own drawing: Matplotlib has escaped the labels

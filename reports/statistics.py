@@ -89,6 +89,16 @@ def estimate_all(tasks: Sequence[Sequence[Trial]], metric: str) -> list[Estimate
     return found
 
 
+def estimate_sums(many: Sequence[np.ndarray], metric: str) -> list[Estimate | None]:
+    """`estimate` of a rate from its sums by item, float64 [n, 2], where these are no metric of any trial."""
+    known = [sums[sums[:, 1] > 0] for sums in many]
+    found = [(_limit(sums, metric) or _binomial(sums)) if len(sums) else None for sums in known]
+    left = [place for place, sums in enumerate(known) if len(sums) and found[place] is None]
+    for place, one in zip(left, _resampled([known[place] for place in left], metric), strict=True):
+        found[place] = one
+    return found
+
+
 def reason(trials: Sequence[Trial], metric: str) -> str:
     """Why `metric` was not measured: what most trials give as their reason."""
     columns = trials if isinstance(trials, Columns) else Columns(trials)
@@ -228,9 +238,13 @@ def _rule_of_three(denominators: np.ndarray) -> float:
 
 
 def _single_trials(trials: Sequence[Trial], metric: str, sums: np.ndarray) -> Estimate | None:
-    """Exact where every item is one 0/1 trial: items are independent, so the count is binomial."""
     counted = int(np.sum(_pairs(trials, metric)[2][:, 1] > 0))
-    if counted != len(sums) or np.any(sums[:, 1] != 1) or not np.all(np.isin(sums[:, 0], (0, 1))):
+    return _binomial(sums) if counted == len(sums) else None
+
+
+def _binomial(sums: np.ndarray) -> Estimate | None:
+    """Exact where every item is one 0/1 trial: items are independent, so the count is binomial."""
+    if np.any(sums[:, 1] != 1) or not np.all(np.isin(sums[:, 0], (0, 1))):
         return None
     events = int(sums[:, 0].sum())
     return Estimate(events / len(sums), *clopper_pearson(events, len(sums)), len(sums), "clopper-pearson")

@@ -124,14 +124,13 @@ def _flags(done: runner.Done) -> list[str]:
 
 def write_results(store: Store, out: Path, baseline: str | None = None) -> None:
     """Tables, samples, figures and report of a results file; with a baseline the differences of all other arms to it as well."""
-    from reports.burst_figures import save_bursts
     from reports.card import write_card_csv
     from reports.differences import write_differences_csv
     from reports.export import write_samples, write_summary_csv, write_trials_csv
     from reports.html import write_report
     from reports.ledgers import write_cost_csv
     from reports.links import write_link_csv
-    from reports.tradeoff import save_tradeoffs
+    from reports.reliability import write_calibration_csv
 
     if baseline is not None:
         write_differences_csv(summarise(store), baseline, out / "differences.csv")
@@ -140,9 +139,8 @@ def write_results(store: Store, out: Path, baseline: str | None = None) -> None:
     write_card_csv(store, out / "card.csv")
     write_cost_csv(store, out / "cost.csv")
     write_link_csv(store, out / "link.csv")
+    write_calibration_csv(store, out / "calibration.csv")
     write_samples(store, out / "samples")
-    save_bursts(store, out / "figures")
-    save_tradeoffs(summarise(store), out / "figures")
     write_report(store, out, baseline)
 
 
