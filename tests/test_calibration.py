@@ -134,7 +134,7 @@ def test_the_diagram_is_drawn_tabled_and_on_the_page(tmp_path: Path) -> None:
         figure = draw_reliability({"two": reliability(store)["two"]}, ["one", "two"])
         page = write_report(store, tmp_path).read_text(encoding="utf-8")
         write_calibration_csv(store, tmp_path / "calibration.csv")
-        rows = list(csv.DictReader((tmp_path / "calibration.csv").open(encoding="utf-8")))
+        rows = list(csv.DictReader((tmp_path / "calibration.csv").read_text(encoding="utf-8").splitlines()))
         shown = reliability(store)["two"]
     assert [float(row["share_right"]) for row in rows if row["arm"] == "two"] == [one.right.mean for one in shown]
     shares, tokens = figure.axes
