@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import product
 
 import numpy as np
@@ -37,8 +38,7 @@ class ExactField(MaskedModel):
     coupling: float = 1.0
 
     def frequencies(self, messages: Sequence[np.ndarray], asked: Sequence[np.ndarray]) -> list[np.ndarray]:
-        return [summing_to(np.rint(self.marginals(message)[places] * (1 << 40)).astype(np.int64) + 1, 1 << self.frequency_bits)
-                for message, places in zip(messages, asked, strict=True)]
+        return [_tables(self, message.shape, message.tobytes())[places] for message, places in zip(messages, asked, strict=True)]
 
     def marginals(self, message: np.ndarray, likelihood: np.ndarray | None = None) -> np.ndarray:
         """float64 [cells, vocab]: p(token of each cell | message, y), y by its likelihood float64 [cells, vocab]."""
@@ -52,6 +52,9 @@ class ExactField(MaskedModel):
 
     def law(self, grid: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
         """(fields int64 [vocab^cells, cells], their probabilities)."""
+        return _law(self, grid)
+
+    def enumerated(self, grid: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
         num = int(np.prod(grid))
         fields = np.array(list(product(range(self.vocab_size), repeat=num)))
         pairs = {tuple(sorted((cell, beside))) for cell in range(num) for beside in neighbours(grid, cell)}
@@ -60,6 +63,16 @@ class ExactField(MaskedModel):
             energy = energy + self.coupling * (fields[:, one] == fields[:, other])
         weights = np.exp(energy)
         return fields, weights / weights.sum()
+
+
+_law = lru_cache(ExactField.enumerated)
+
+
+@lru_cache(1 << 12)
+def _tables(model: ExactField, grid: tuple[int, ...], message: bytes) -> np.ndarray:
+    """int64 [cells, vocab] of a message as bytes: the same few come again and again."""
+    law = model.marginals(np.frombuffer(message, np.int32).reshape(grid))
+    return summing_to(np.rint(law * (1 << 40)).astype(np.int64) + 1, 1 << model.frequency_bits)
 
 
 def neighbours(grid: tuple[int, ...], place: int) -> list[int]:

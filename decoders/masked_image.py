@@ -1,0 +1,153 @@
+"""Restoring a grid of tokens with a masked model: the mean, the mode, or draws of what may have been there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import ClassVar, Literal
+
+import numpy as np
+from pydantic import Field, SerializeAsAny
+
+from channel_sim.checks import RequestError
+from channel_sim.keys import Key
+from channel_sim.stages import Decoder
+from channel_sim.types import Evidence, Reconstruction
+from decoders.beam import check_vocabulary
+from decoders.lm_beam import filled
+from sources.models.model import MaskedModel
+from sources.packet_order import low_discrepancy, parted
+
+
+class MaskedImage(Decoder):
+    """Each unknown token by p(token | all known tokens) · p(y | token) of a masked model; `estimate` says what is made of it.
+
+        evidence ─▶ posterior of each unknown token by itself ─┬─ mean_embedding: the tokenizer mixes its vectors by it
+                                                               ├─ map:            the most probable, the surest first, in rounds
+                                                               └─ draws in rounds ─┬─ sample:      one of them
+                                                                                   └─ mean_pixels: decoded each, the pixels averaged
+
+    mean_embedding: the posterior mean of the vector of each token. Its picture is not the mean picture, since what decodes vectors
+                    is not linear; one call of the model, whatever is lost
+    mean_pixels:    the mean of `num_samples` decoded draws. It tends to the mean picture, which has the least squared error that
+                    is possible, and is off it by 1 / num_samples of that error; num_samples · num_rounds calls
+    map:            in each round the surest of what is left take their most probable value and are heard by the others; in one
+                    round each token's own mode. Neither is the mode of all tokens together; num_rounds calls
+    sample:         what may well have been there, in every replicate another. If the model is true its squared error is twice that
+                    of the mean: truth and draw are then alike and independent given what arrived; num_rounds calls
+
+    Draws go round by round through the unknown tokens in the order of `sources.packet_order`, each round given all before. Tokens
+    of one round are drawn apart: exact for a true model and a token a round, else an approximation, small where they lie apart.
+    `posterior` is, for every estimate, that of each token by itself given what arrived, and `confidence` what it says of the value
+    chosen. Soft evidence: p(y | token) is the product over the bits of `bit_llr`, exact for uncoded binary signalling with known
+    channel state. A soft token that is surer than `heard_above` by that alone is heard by the others and stays at its own
+    p(y | token); of the rest, each hears not the others' soft evidence.
+
+    Source: H. Chang et al., "MaskGIT: masked generative image transformer", CVPR 2022, for rounds; Y. Blau, T. Michaeli, "The
+    perception-distortion tradeoff", CVPR 2018, for the factor of two.
+    """
+
+    revision: ClassVar[int] = 1
+    source: ClassVar[str] = "H. Chang et al., CVPR 2022; Y. Blau, T. Michaeli, CVPR 2018"
+    assumptions: ClassVar[tuple[str, ...]] = (
+        "Decoder masked_image takes the bit LLRs of a token as independent of each other.",
+        "Decoder masked_image is no optimum: a network says what a token is given others, and tokens of a round are drawn apart.")
+
+    model: SerializeAsAny[MaskedModel] | None = Field(None, description="the masked prior; default: the shipped one that fits")
+    estimate: Literal["mean_pixels", "mean_embedding", "map", "sample"] = Field(
+        "mean_embedding", description="mean of decoded draws | mean of vectors | most probable | one draw")
+    num_samples: int = Field(8, ge=1, le=1024, description="draws that mean_pixels averages")
+    num_rounds: int = Field(8, ge=1, le=1 << 12, description="rounds in which draws, or a map, are filled in")
+    heard_above: float = Field(0.9, ge=0, le=1, description="certainty above which a soft token is heard by the others")
+
+    @property
+    def ignored_fields(self) -> frozenset[str]:
+        unused = {"mean_embedding": {"num_samples", "num_rounds"}, "mean_pixels": set[str]()}
+        return frozenset(unused.get(self.estimate, {"num_samples"}))
+
+    def restore(self, evidence: Sequence[Evidence], keys: Sequence[Key]) -> list[Reconstruction]:
+        if self.model is None:
+            raise RequestError("decoder.model must be given, got none; name a masked model, or use a tokenizer that has one")
+        check_vocabulary(self.model, evidence)
+        return [self._restore(_Inference(self.model, one, self.heard_above), key.child("masked_image"))
+                for one, key in zip(evidence, keys, strict=True)]
+
+    def _restore(self, inference: _Inference, key: Key) -> Reconstruction:
+        posterior = inference.posterior().astype(np.float32)
+        if self.estimate == "map":
+            return filled(inference.evidence, inference.mode(self.num_rounds), posterior)
+        if self.estimate == "sample":
+            return filled(inference.evidence, inference.draws(1, self.num_rounds, key)[0], posterior)
+        restored = filled(inference.evidence, posterior.argmax(axis=1), posterior)
+        if self.estimate == "mean_embedding":
+            return replace(restored, blend=posterior)
+        return replace(restored, draws=inference.draws(self.num_samples, self.num_rounds, key))
+
+
+class _Inference:
+    """One item: its unknown places, how likely each value is by the evidence alone, and those that this alone makes sure.
+
+    unknown: int64 [unknown tokens]; likelihood: float64 [unknown tokens, vocab], largest entry 1; sure: bool [unknown tokens]
+    """
+
+    def __init__(self, model: MaskedModel, evidence: Evidence, heard_above: float) -> None:
+        self.model, self.evidence = model, evidence
+        self.unknown = np.flatnonzero(~evidence.known)
+        log_likelihood = evidence.log_likelihood(self.unknown)
+        self.likelihood = np.exp(log_likelihood - log_likelihood.max(axis=1, keepdims=True))
+        self.sure = 1 / self.likelihood.sum(axis=1) > heard_above
+        self._row = np.zeros(evidence.num_tokens, np.int64)
+        self._row[self.unknown] = np.arange(self.unknown.size)
+
+    def posterior(self) -> np.ndarray:
+        """float64 [unknown tokens, vocab]: of each token by itself."""
+        weights = self.likelihood.copy()
+        doubtful, = np.nonzero(~self.sure)
+        if doubtful.size:
+            message = self._begun(self.likelihood.argmax(axis=1))
+            weights[doubtful] = self._weights([message], self.unknown[doubtful])[0]
+        return weights / weights.sum(axis=1, keepdims=True)
+
+    def draws(self, num_draws: int, num_rounds: int, key: Key) -> np.ndarray:
+        """int32 [num_draws, unknown tokens]; draw i is the same however many are asked for, its uniforms whatever was lost."""
+        uniforms = [key.child(draw).uniform(self.evidence.num_tokens) for draw in range(num_draws)]
+        messages = [self._begun(_drawn(self.likelihood, uniform[self.unknown])) for uniform in uniforms]
+        for places in self._rounds(num_rounds):
+            for message, weights, uniform in zip(messages, self._weights(messages, places), uniforms, strict=True):
+                message[places] = _drawn(weights, uniform[places])
+        return np.array([message[self.unknown] for message in messages])
+
+    def mode(self, num_rounds: int) -> np.ndarray:
+        """int32 [unknown tokens]: value by value, the surest first."""
+        message = self._begun(self.likelihood.argmax(axis=1))
+        for count in [places.size for places in self._rounds(num_rounds)]:
+            places = np.flatnonzero(message < 0)
+            weights, = self._weights([message], places)
+            certainty = weights.max(axis=1) / weights.sum(axis=1)
+            surest = np.argsort(-certainty, kind="stable")[:count]
+            message[places[surest]] = weights[surest].argmax(axis=1)
+        return message[self.unknown]
+
+    def _rounds(self, num_rounds: int) -> list[np.ndarray]:
+        """The places that are unknown and in doubt, spread evenly over each round."""
+        order = low_discrepancy(self.evidence.grid)
+        in_doubt = ~self.evidence.known
+        in_doubt[self.unknown[self.sure]] = False
+        return parted(order[in_doubt[order]], num_rounds)
+
+    def _begun(self, chosen: np.ndarray) -> np.ndarray:
+        """int32 [n]: what is known, those of `chosen` [unknown tokens] that are sure, else -1."""
+        message = np.where(self.evidence.known, self.evidence.values, -1).astype(np.int32)
+        message[self.unknown[self.sure]] = chosen[self.sure]
+        return message
+
+    def _weights(self, messages: Sequence[np.ndarray], places: np.ndarray) -> list[np.ndarray]:
+        """float64 [places, vocab] for each message: table times likelihood."""
+        tables = self.model.frequencies([message.reshape(self.evidence.grid) for message in messages], [places] * len(messages))
+        return [table * self.likelihood[self._row[places]] for table in tables]
+
+
+def _drawn(weights: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
+    """int64 [rows]: a value of each row of weights by its uniform: the first at which the sum so far exceeds that share of all."""
+    sums = np.cumsum(weights, axis=1)
+    return np.minimum((sums <= uniforms[:, None] * sums[:, -1:]).sum(axis=1), weights.shape[1] - 1)
