@@ -21,8 +21,10 @@ from decoders import (
     fitted_markov,
     lm_beam,
     lm_greedy,
+    masked_image,
     masked_lm,
     most_frequent,
+    neighbour_mean,
     ngram,
     none,
     posterior_sample,
@@ -102,6 +104,8 @@ CATALOGUE: Mapping[str, Mapping[str, type[Component]]] = MappingProxyType({
         "lm_beam": lm_beam.LmBeam,
         "posterior_sample": posterior_sample.PosteriorSample,
         "masked_lm": masked_lm.MaskedLm,
+        "neighbour_mean": neighbour_mean.NeighbourMean,
+        "masked_image": masked_image.MaskedImage,
     },
     "receivers": {
         "receiver": Receiver,
@@ -109,7 +113,7 @@ CATALOGUE: Mapping[str, Mapping[str, type[Component]]] = MappingProxyType({
 })
 MODEL_KEYS = ("model", "judge", "guide")
 """Keys of components that name a model."""
-_TAKES_MASKED = (masked_lm.MaskedLm, masked_coder.MaskedEntropy)
+_TAKES_MASKED = (masked_lm.MaskedLm, masked_image.MaskedImage, masked_coder.MaskedEntropy)
 _NAMES = {cls: name for classes in CATALOGUE.values() for name, cls in classes.items()}
 _FORMATS = {ngram_model.FORMAT: "ngram", neural.FORMAT: "recurrent", masked.FORMAT: "masked"}
 

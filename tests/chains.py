@@ -81,7 +81,7 @@ def tables_with(kind: str, name: str) -> dict[str, Any]:
         tables["decoder"] = {"name": "masked_lm", "model": own}
     else:
         tables[stage_of(kind)] = own
-    if name in ("masked_lm", "masked_entropy"):
+    if name in ("masked_lm", "masked_image", "masked_entropy"):
         own["model"] = str(files() / NEEDED["masked"]["path"])
     if kind == "receivers":
         tables["decoder"] = {"name": "most_frequent"}
