@@ -21,6 +21,7 @@ from channel_sim.keys import Key
 from channel_sim.ledger import Ledger
 from channel_sim.link_law import LinkLaw
 from channel_sim.loss_law import LossLaw
+from channel_sim.metrics import Measurement
 from channel_sim.types import (
     CERTAIN_LLR,
     Content,
@@ -309,3 +310,18 @@ class Decoder(Component, ABC):
     def mend(self, content: Content, missing: np.ndarray, key: Key) -> Content:
         """Fill what is missing in pixel or sample space; by default nothing."""
         return content
+
+
+class Evaluator(Component, ABC):
+    """Judges what came out by what it shows. It stands on the measuring side: it knows the truth, and no receiver hears of it.
+
+    It has no key: what it says of a content is the same in every trial.
+    """
+
+    @abstractmethod
+    def measure(self, item: Item, content: Content, missing: np.ndarray) -> Measurement:
+        """Its own metrics of one trial, or the reasons why they are not defined. `missing` marks what could not be decoded."""
+
+    def features(self, item: Item, content: Content) -> np.ndarray | None:
+        """float32 [2, d]: what the item's content and what came out are like, for distances between sets; None: not its kind."""
+        return None

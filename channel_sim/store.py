@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
@@ -9,6 +10,8 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from channel_sim.checks import RequestError
 
@@ -25,7 +28,8 @@ CREATE TABLE points (arm_index INTEGER, point_index INTEGER, arm TEXT NOT NULL, 
                      task_id TEXT NOT NULL REFERENCES tasks, PRIMARY KEY (arm_index, point_index));
 CREATE TABLE trials (task_id TEXT NOT NULL REFERENCES tasks, item INTEGER, replicate INTEGER,
                      metrics TEXT NOT NULL, reasons TEXT NOT NULL, ledger TEXT NOT NULL, seconds REAL NOT NULL,
-                     card TEXT NOT NULL, calibration TEXT NOT NULL DEFAULT 'null', PRIMARY KEY (task_id, item, replicate));
+                     card TEXT NOT NULL, calibration TEXT NOT NULL DEFAULT 'null', features TEXT NOT NULL DEFAULT 'null',
+                     PRIMARY KEY (task_id, item, replicate));
 CREATE TABLE samples (task_id TEXT NOT NULL REFERENCES tasks, item INTEGER, sample TEXT NOT NULL, PRIMARY KEY (task_id, item));
 CREATE TABLE failures (task_id TEXT NOT NULL REFERENCES tasks, item INTEGER, replicate INTEGER, error TEXT NOT NULL,
                        PRIMARY KEY (task_id, item, replicate)) WITHOUT ROWID;
@@ -33,6 +37,8 @@ CREATE TABLE stops (task_id TEXT PRIMARY KEY REFERENCES tasks, reason TEXT NOT N
 CREATE TABLE curves (point_index INTEGER, label TEXT, metric TEXT, value REAL NOT NULL, source TEXT NOT NULL,
                      PRIMARY KEY (point_index, label, metric));
 """
+_LATER = ("calibration", "features")
+"""Columns of trials that older versions did not have."""
 
 
 Address = tuple[str, int, int]
@@ -56,6 +62,7 @@ class Trial:
 
     card: what the channel's losses looked like, as `Card.to_list` writes it; None where no channel was met.
     calibration: as in `Measurement`; None where no token was restored, and in results of versions that did not keep it.
+    features: of the original and of what came out, as `pack_features` writes them; None where no evaluator has any.
     """
 
     task_id: str
@@ -67,6 +74,12 @@ class Trial:
     seconds: float = field(default=0.0, compare=False)
     card: list[Any] | None = None
     calibration: list[list[float]] | None = None
+    features: str | None = None
+
+
+def pack_features(features: np.ndarray | None) -> str | None:
+    """float32 [2, d] as text, bit for bit."""
+    return None if features is None else base64.b64encode(features.astype("<f4").tobytes()).decode("ascii")
 
 
 @dataclass(frozen=True)
@@ -123,7 +136,7 @@ class Store:
                     self._connection.execute("PRAGMA journal_mode=WAL")
                     # a commit survives the end of the process; a power cut may cost the last blocks, which are run again
                     self._connection.execute("PRAGMA synchronous=NORMAL")
-            self._calibration = self._calibration_column()
+            self._later = self._later_columns()
         except RequestError:
             self._connection.close()
             raise
@@ -259,11 +272,12 @@ class Store:
     def trials(self, task_id: str) -> Iterator[Trial]:
         """The trials of one task, ordered by item, then replicate."""
         rows = self._rows("SELECT item, replicate, '[' || metrics || ',' || reasons || ',' || ledger || ',' || card || ',' || "
-                          f"{self._calibration} || ']', seconds FROM trials WHERE task_id = ? ORDER BY item, replicate", task_id)
+                          f"{self._later['calibration']} || ',' || {self._later['features']} || ']', seconds FROM trials "
+                          "WHERE task_id = ? ORDER BY item, replicate", task_id)
         for item, replicate, numbers, seconds in rows:
-            metrics, reasons, ledger, card, calibration = json.loads(numbers)
+            metrics, reasons, ledger, card, calibration, features = json.loads(numbers)
             pairs = {name: (a, b) for name, (a, b) in metrics.items()}
-            yield Trial(task_id, item, replicate, pairs, reasons, ledger, seconds, card, calibration)
+            yield Trial(task_id, item, replicate, pairs, reasons, ledger, seconds, card, calibration, features)
 
     def cards(self, task_id: str) -> Iterator[list[Any]]:
         """The channel cards of one task's trials, ordered by item, then replicate; trials without one are left out."""
@@ -272,9 +286,16 @@ class Store:
 
     def calibrations(self, task_id: str) -> Iterator[tuple[int, list[list[float]]]]:
         """(item, calibration) of one task's trials, ordered by item, then replicate; trials without one are left out."""
-        for item, calibration in self._rows(f"SELECT item, {self._calibration} AS bins FROM trials WHERE task_id = ? "
+        for item, calibration in self._rows(f"SELECT item, {self._later['calibration']} AS bins FROM trials WHERE task_id = ? "
                                             "AND bins != 'null' ORDER BY item, replicate", task_id):
             yield item, json.loads(calibration)
+
+    def features(self, task_id: str) -> tuple[np.ndarray, np.ndarray]:
+        """(items int64 [n], features float32 [n, 2, d]) of one task's trials that have any, ordered by item, then replicate."""
+        rows = list(self._rows(f"SELECT item, {self._later['features']} AS packed FROM trials WHERE task_id = ? "
+                               "AND packed != 'null' ORDER BY item, replicate", task_id))
+        values = np.frombuffer(b"".join(base64.b64decode(json.loads(packed)) for _, packed in rows), "<f4")
+        return np.array([item for item, _ in rows], np.int64), values.reshape(len(rows), 2, values.size // (2 * len(rows) or 1))
 
     def laws(self) -> dict[str, dict[str, Any]]:
         """task_id -> what its channel says of its own losses, where it has a closed form."""
@@ -291,20 +312,22 @@ class Store:
         return [Curve(*row) for row in rows]
 
     def _add_one(self, trial: Trial) -> None:
-        numbers = (*map(_dump, (trial.metrics, trial.reasons, trial.ledger)), *map(_SHORT.encode, (trial.card, trial.calibration)))
+        numbers = (*map(_dump, (trial.metrics, trial.reasons, trial.ledger)),
+                   *map(_SHORT.encode, (trial.card, trial.calibration, trial.features)))
         address = (trial.task_id, trial.item, trial.replicate)
-        added = self._connection.execute("INSERT INTO trials VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        added = self._connection.execute("INSERT INTO trials (task_id, item, replicate, metrics, reasons, ledger, seconds, card, "
+                                         "calibration, features) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
                                          (*address, *numbers[:3], trial.seconds, *numbers[3:]))
         if added.rowcount:
             return
-        known = self._connection.execute("SELECT metrics, reasons, ledger, card, calibration FROM trials "
+        known = self._connection.execute("SELECT metrics, reasons, ledger, card, calibration, features FROM trials "
                                          "WHERE task_id=? AND item=? AND replicate=?", address).fetchone()
         if known[4] == "null" != numbers[4]:  # written by a version that did not keep it
             self._connection.execute("UPDATE trials SET calibration=? WHERE task_id=? AND item=? AND replicate=?",
                                      (numbers[4], *address))
-        compared = 4 if "null" in (known[4], numbers[4]) else 5
-        if known[:compared] != numbers[:compared]:
-            before, now = next(pair for pair in zip(known, numbers, strict=True) if pair[0] != pair[1])
+        compared = [pair for place, pair in enumerate(zip(known, numbers, strict=True)) if place != 4 or "null" not in pair]
+        if any(before != now for before, now in compared):
+            before, now = next(pair for pair in compared if pair[0] != pair[1])
             raise StoreConflict(f"{self.path}: task {trial.task_id[:12]}, item {trial.item}, replicate {trial.replicate} has "
                                 f"{before} on file and {now} now; two versions of code or machine met: use another --out",
                                 address, (before, now))
@@ -324,15 +347,13 @@ class Store:
             raise RequestError(f"{self.path}: cannot write results ({error}); what was finished is kept: make room, let one run "
                                "alone write there, or choose another --out") from error
 
-    def _calibration_column(self) -> str:
-        """What a query names it: a file of an older version has no such column until it is opened for writing."""
-        if any(name == "calibration" for _, name, *_ in self._rows("PRAGMA table_info(trials)")):
-            return "calibration"
-        if not self._writable:
-            return "'null'"
-        with self.transaction():
-            self._connection.execute("ALTER TABLE trials ADD COLUMN calibration TEXT NOT NULL DEFAULT 'null'")
-        return "calibration"
+    def _later_columns(self) -> dict[str, str]:
+        """What a query names each of `_LATER`: a file of an older version has no such column until it is opened for writing."""
+        missing = set(_LATER) - {name for _, name, *_ in self._rows("PRAGMA table_info(trials)")}
+        for name in (name for name in _LATER if name in missing and self._writable):
+            with self.transaction():
+                self._connection.execute(f"ALTER TABLE trials ADD COLUMN {name} TEXT NOT NULL DEFAULT 'null'")
+        return {name: "'null'" if name in missing and not self._writable else name for name in _LATER}
 
     def _check(self) -> None:
         try:

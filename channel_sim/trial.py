@@ -16,7 +16,7 @@ from channel_sim.checks import RequestError
 from channel_sim.keys import Key
 from channel_sim.ledger import Ledger
 from channel_sim.metrics import Measurement, Truth, measure
-from channel_sim.stages import Channel, Coder, Component, Decoder, Delivery, Protection, Source, Tokenizer
+from channel_sim.stages import Channel, Coder, Component, Decoder, Delivery, Evaluator, Protection, Source, Tokenizer
 from channel_sim.types import Content, Evidence, Item, Origin, Packets, Preamble, Reception, Reconstruction, Tokens
 
 SUREST_LLR = 8.0
@@ -36,7 +36,7 @@ class Receiver(Component):
 
 @dataclass(frozen=True)
 class Chain:
-    """One component a stage."""
+    """One component a stage; an evaluator judges what came out, where there is one."""
 
     source: Source
     tokenizer: Tokenizer
@@ -45,6 +45,7 @@ class Chain:
     channel: Channel
     decoder: Decoder
     receiver: Receiver = Receiver()
+    evaluator: Evaluator | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,13 +79,17 @@ class Received:
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """One trial: both sides, what was measured, and what it cost."""
+    """One trial: both sides, what was measured, and what it cost.
+
+    features: float32 [2, d] of the original and of what came out, by the evaluator; None where it has none
+    """
 
     sent: Sent
     delivery: Delivery
     received: Received
     measurement: Measurement
     ledger: Ledger
+    features: np.ndarray | None = None
 
 
 def send(chain: Chain, indices: Sequence[int], root: Key) -> list[Sent]:
@@ -184,7 +189,11 @@ def _outcome(chain: Chain, sent: Sent, delivery: Delivery, received: Received) -
     truth = Truth(sent.item, sent.tokens, sent.packets)
     measured = measure(truth, received.evidence, received.reconstruction, received.content, ledger, delivery.counts,
                        missing=received.missing)
-    return Outcome(sent, delivery, received, measured, ledger)
+    if chain.evaluator is None:
+        return Outcome(sent, delivery, received, measured, ledger)
+    measured.update(chain.evaluator.measure(sent.item, received.content, received.missing))
+    features = chain.evaluator.features(sent.item, received.content)
+    return Outcome(sent, delivery, received, measured, ledger, features)
 
 
 def _own_charges(chain: Chain, sent: Sent) -> Ledger:

@@ -12,7 +12,7 @@ from typing import Any
 from channel_sim.checks import RequestError
 from channel_sim.keys import Key
 from channel_sim.memo import attach
-from channel_sim.store import Failure, Trial
+from channel_sim.store import Failure, Trial, pack_features
 from channel_sim.trial import Chain, Heard, Outcome, Sent, carry, run, send
 from scenarios.samples import sample
 from scenarios.scenario import Task
@@ -125,7 +125,7 @@ def died(work: Work) -> Block:
 def _trial(task: Task, replicate: int, outcome: Outcome, seconds: float) -> Trial:
     measured, card = outcome.measurement, outcome.delivery.card
     return Trial(task.task_id, outcome.sent.index, replicate, measured.values, measured.reasons, outcome.ledger.to_dict(), seconds,
-                 card.to_list() if card else None, measured.calibration)
+                 card.to_list() if card else None, measured.calibration, pack_features(outcome.features))
 
 
 def _told(error: Exception) -> str:

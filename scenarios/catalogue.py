@@ -31,7 +31,7 @@ from decoders import (
     repeat_last,
 )
 from sources import bpe, coder, fixed_length, images, masked_coder, surprisal_uep, synthetic, text, tokenizers
-from sources.models import keras_hub, markov, masked, mixture, neural
+from sources.models import classifier, keras_hub, markov, masked, mixture, neural
 from sources.models import ngram as ngram_model
 from sources.models import placebos, uniform, weights_file
 
@@ -106,6 +106,9 @@ CATALOGUE: Mapping[str, Mapping[str, type[Component]]] = MappingProxyType({
         "masked_lm": masked_lm.MaskedLm,
         "neighbour_mean": neighbour_mean.NeighbourMean,
         "masked_image": masked_image.MaskedImage,
+    },
+    "evaluators": {
+        "image-classifier-small": classifier.ImageClassifierSmall,
     },
     "receivers": {
         "receiver": Receiver,

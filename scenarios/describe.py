@@ -12,7 +12,7 @@ from typing import Any
 from channel_sim.stages import Channel, Component
 from scenarios import catalogue
 from scenarios.notes import markers
-from scenarios.scenario import STAGES, Scenario, Task
+from scenarios.scenario import Scenario, Task, components
 
 _PACKAGES = ("channel-sim", "numpy", "scipy", "numba", "constriction", "sionna-no-rt", "tensorflow")
 
@@ -56,7 +56,7 @@ def provenance(command: str, digests: dict[str, str] | None = None) -> dict[str,
 
 
 def _components(scenario: Scenario) -> list[Component]:
-    parts = [getattr(task.chain, stage) for task in scenario.tasks for stage in STAGES]
+    parts = [part for task in scenario.tasks for part in components(task.chain).values()]
     models = [getattr(part, key, None) for part in parts for key in catalogue.MODEL_KEYS]
     return [*parts, *(model for model in models if isinstance(model, Component))]
 

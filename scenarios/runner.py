@@ -134,7 +134,7 @@ class _Sweep:
     def _prefix(self, task: Task, look: int, metric: str) -> list[Trial]:
         """The trials of the items before `look`, with what the rule looks at and nothing else: memory is dear."""
         return [replace(trial, metrics={name: pair for name, pair in trial.metrics.items() if name == metric}, ledger={}, card=None,
-                        calibration=None)
+                        calibration=None, features=None)
                 for trial in self._store.trials(task.task_id) if trial.item < look]
 
     def _in_time(self, works: Iterable[Work]) -> Iterator[Work]:

@@ -26,6 +26,8 @@ STAGES = {"source": "sources", "tokenizer": "tokenizers", "coder": "coders", "pr
           "channel": "channels", "decoder": "decoders", "receiver": "receivers"}
 _DEFAULTS = {"source": "text", "coder": "fixed_length", "protection": "none", "channel": "ideal", "decoder": "none",
              "receiver": "receiver"}
+JUDGE = "evaluator"
+"""The stage that a scenario may leave out, and no arm has of its own: all are judged alike."""
 Tables = dict[str, dict[str, Any]]
 
 
@@ -44,6 +46,7 @@ class _File(BaseModel):
     channel: dict[str, Any] = {}
     decoder: dict[str, Any] = {}
     receiver: dict[str, Any] = {}
+    evaluator: dict[str, Any] = {}
     arm: list[dict[str, Any]] = Field(min_length=1)
     sweep: dict[str, list[Any]] = {}
     stop: Stop | None = None
@@ -126,6 +129,11 @@ def describe(component: Component, *, identity: bool = False) -> dict[str, Any]:
         value = getattr(component, field)
         described[field] = describe(value, identity=identity) if isinstance(value, Component) else value
     return described | (digests if identity else {})
+
+
+def components(chain: Chain) -> dict[str, Component]:
+    """Stage -> component; no evaluator where the chain has none."""
+    return {stage: part for stage in (*STAGES, JUDGE) if (part := getattr(chain, stage)) is not None}
 
 
 def _read(request: str | Path | Mapping[str, Any]) -> tuple[str, str, dict[str, Any], Path]:
@@ -214,8 +222,9 @@ def _axes(file: _File, name: str) -> list[list[Any]]:
 def _arm_tables(file: _File, arm: dict[str, Any], folder: Path, where: str) -> Tables:
     """The arm's tables: its own replace the base ones; one without a name is laid over the base one."""
     for key in arm.keys() - STAGES.keys() - {"label"}:
-        raise RequestError(f"{where}: {key}: no such table{catalogue.nearest(key, STAGES)}")
-    tables: Tables = {}
+        cure = "; all arms are judged alike: give one to the scenario" if key == JUDGE else catalogue.nearest(key, STAGES)
+        raise RequestError(f"{where}: {key}: no such table{cure}")
+    tables: Tables = {JUDGE: _anchored(dict(file.evaluator), folder)} if file.evaluator else {}
     for stage in STAGES:
         base, own = getattr(file, stage), arm.get(stage, {})
         if not isinstance(own, dict):
@@ -258,7 +267,7 @@ def _task(seed: int, address: tuple[int, int, str, dict[str, Any]], tables: Tabl
         if field in catalogue.find(STAGES[stage], tables[stage]["name"], where).model_fields:
             tables[stage][field] = value
     chain = _chain(tables, where)
-    parts = {stage: getattr(chain, stage) for stage in STAGES}
+    parts = components(chain)
     identity = {"seed": seed, **{stage: describe(part, identity=True) for stage, part in parts.items()}}
     canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"), default=str)
     resolved = {stage: describe(part) for stage, part in parts.items()}
@@ -270,6 +279,8 @@ def _chain(tables: Tables, where: str) -> Chain:
     for stage, kind in STAGES.items():
         table = fill(stage, tables[stage], built, f"{where}: {stage}")
         built[stage] = catalogue.build(kind, table, f"{where}: {stage}")
+    if JUDGE in tables:
+        built[JUDGE] = catalogue.build("evaluators", tables[JUDGE], f"{where}: {JUDGE}")
     chain = Chain(**built)
     fits(chain, where)
     return chain

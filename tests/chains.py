@@ -11,7 +11,7 @@ from channel_sim.keys import Key
 from channel_sim.stages import Component
 from channel_sim.trial import Chain, Delivery, Received, Sent, receive
 from scenarios import catalogue
-from scenarios.scenario import STAGES, load
+from scenarios.scenario import JUDGE, STAGES, load
 from sources.models import fixed_point, masked, neural
 from sources.models.masked_network import MaskedArchitecture
 from sources.models.recurrent import Architecture
@@ -89,7 +89,7 @@ def tables_with(kind: str, name: str) -> dict[str, Any]:
 
 
 def stage_of(kind: str) -> str:
-    return next(stage for stage, plural in STAGES.items() if plural == kind)
+    return next(stage for stage, plural in {**STAGES, JUDGE: "evaluators"}.items() if plural == kind)
 
 
 def chain_of(tables: dict[str, Any]) -> Chain:
