@@ -1,10 +1,11 @@
 # make demo: install and run the quick-start scenario.  make test: lint, types and tests.
+# make figures: those of docs/figures that need nothing else; make figures-of-data DATA=FOLDER: the others, of texts that do not ship.
 # make test-browser: reports in headless Chromium (Debian: apt-get install chromium chromium-driver).
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint types tests test-browser slow figures wheel clean
+.PHONY: demo test lint types tests test-browser slow figures figures-of-data wheel clean
 
 demo: $(VENV)/.installed
 	$(BIN)/channel-sim run quickstart --workers 2 --out results/quickstart
@@ -44,6 +45,14 @@ figures: $(VENV)/.installed
 	  parity_or_rate:token_error_rate surprisal_uep:token_error_rate damaged_packets:token_error_rate; do \
 	  $(BIN)/channel-sim run $${run%%:*}; cp results/$${run%%:*}/figures/$${run##*:}.svg docs/figures/$${run%%:*}.svg; done
 	$(BIN)/python -m benchmarks.breakeven
+
+figures-of-data: $(VENV)/.installed
+	$(if $(DATA),,$(error DATA=FOLDER must hold text/train.txt and text/valid.txt, and what benchmarks/domains.py names))
+	$(BIN)/python -m benchmarks.soft_bits $(DATA)/text/valid.txt 60 docs/figures/soft_bits_valid.svg
+	$(BIN)/python -m benchmarks.calibration $(DATA)/text/valid.txt --train $(DATA)/text/train.txt --figure docs/figures/calibration.svg
+	$(BIN)/python -m benchmarks.efficiency_resilience $(DATA)/text/valid.txt --train $(DATA)/text/train.txt \
+	  --messages 20 --figure docs/figures/efficiency_resilience.svg
+	$(BIN)/python -m benchmarks.domains $(DATA) --figure docs/figures/domains.svg
 
 wheel: $(VENV)/.installed-dev
 	$(BIN)/python -m build --wheel
