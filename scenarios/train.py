@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ def add_trainers(models: Any) -> None:
     ngram.add_argument("--max-megabytes", type=float, default=6.0, help="size to prune to (default 6)")
     _add_bpe(models)
     _add_text(models)
+    _add_pictures(models, "vq-image", "picture tokenizer: a convolutional network and its code book", _vq_image)
+    _add_pictures(models, "image-masked", "masked model of the picture tokenizer's tokens, exact in integers once trained",
+                  _image_masked)
 
 
 def _ngram(options: argparse.Namespace) -> int:
@@ -128,12 +132,41 @@ def _add_text(models: Any) -> None:
 
 
 def _text(options: argparse.Namespace) -> int:
-    from scenarios.progress import Progress
     from sources.training_text import train_text
 
+    return _trained("text", train_text, options)
+
+
+def _add_pictures(models: Any, name: str, what: str, function: Callable[[argparse.Namespace], int]) -> None:
+    pictures = models.add_parser(name, help=what)
+    pictures.set_defaults(function=function)
+    pictures.add_argument("--config", type=Path, required=True, help="settings (TOML); an empty file takes the defaults")
+    pictures.add_argument("--data", type=Path, required=True, action="append",
+                          help="a picture, a folder of pictures or a stack uint8 [n, H, W, 3] (.npy, .npz); may be repeated")
+    pictures.add_argument("--out", type=Path, default=Path(f"{name}.safetensors"),
+                          help=f"weights to write (default {name}.safetensors)")
+    pictures.add_argument("--resume", action="store_true", help="go on from the checkpoint beside --out")
+
+
+def _vq_image(options: argparse.Namespace) -> int:
+    from sources.training_images import train_vq_image
+
+    return _trained("vq-image", train_vq_image, options)
+
+
+def _image_masked(options: argparse.Namespace) -> int:
+    from sources.training_images import train_image_masked
+
+    return _trained("image-masked", train_image_masked, options)
+
+
+def _trained(title: str, train: Callable[..., str], options: argparse.Namespace) -> int:
+    """Run a training that goes on from its checkpoint when it is interrupted; its model card goes to standard output."""
+    from scenarios.progress import Progress
+
     try:
-        with Progress("text") as progress:
-            card = train_text(options.config, options.data, options.out, resume=options.resume, progress=progress)
+        with Progress(title) as progress:
+            card = train(options.config, options.data, options.out, resume=options.resume, progress=progress)
     except KeyboardInterrupt:
         print(f"channel-sim: interrupted; --resume goes on from {options.out.with_suffix('.checkpoint')}", file=sys.stderr)
         return 1

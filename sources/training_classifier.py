@@ -27,7 +27,7 @@ _MOST_ROWS = 16
 class Settings(TrainingSettings):
     """Of a classifier's training."""
 
-    may_change: ClassVar[frozenset[str]] = frozenset({"learning_rate", "licence"})
+    may_change: ClassVar[frozenset[str]] = frozenset({"epochs", "licence"})
 
     width: int = Field(32, ge=1, le=256, description="channels of the first convolution; the last has four times as many")
     epochs: int = Field(36, ge=1, description="times that every picture is trained on")
@@ -71,8 +71,9 @@ def train_classifier(config: Path | Settings, data: Path, out: Path, *, resume: 
 
     `data` is an .npz with `images` uint8 [n, 32, 32, 3] and `labels` [n], 0 to classes - 1. Writes `out` (.safetensors, the
     integers that run), its settings and learning curve (.json) and its model card (.md) whenever more of the pictures set aside
-    are classified rightly than ever before, and a checkpoint (.checkpoint) an epoch, from which `resume` goes on. `validation` is
-    measured for the card when all is done, nothing is chosen by it. RequestError where a setting is impossible or data unfit.
+    are classified rightly than ever before, and a checkpoint (.checkpoint) an epoch, from which `resume` goes on, with other
+    `epochs` if need be. `validation` is measured for the card when all is done, nothing is chosen by it. RequestError
+    where a setting is impossible or data unfit.
     """
     settings = config if isinstance(config, Settings) else Settings.read(config)
     out = Path(out)
@@ -107,7 +108,7 @@ def read_labelled(file: Path, key: str) -> Labelled:
 
 
 def varied(pictures: np.ndarray, key: Key, *, shift_pixels: int) -> np.ndarray:
-    """uint8 [n, 32, 32, 3]: each picture shifted by up to `shift_pixels` either way, grey at its edge, and flipped half the time."""
+    """uint8 [n, 32, 32, 3]: each picture shifted by up to `shift_pixels` either way, grey at its edge, half of them flipped."""
     count, margin = len(pictures), shift_pixels
     wide = np.pad(pictures, ((0, 0), (margin, margin), (margin, margin), (0, 0)), constant_values=MID_PIXEL)
     down, right = key.child("shift").integers(2 * margin + 1, count, 2).T[:, :, None] + np.arange(SIDE)
@@ -136,7 +137,7 @@ class Trainer:
         optimizer = keras.optimizers.AdamW(settings.learning_rate, weight_decay=settings.weight_decay)
         optimizer.build(self.model.trainable_variables)
         self.model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=False)
-        self.updates, self.curve, self.best = 0, list[Point](), self.weights()
+        self.updates, self.curve, self.best, self.schedule = 0, list[Point](), self.weights(), [[0, settings.epochs]]
         self._cpu_seconds, self._clock = 0.0, time.process_time()
 
     @property
@@ -184,7 +185,7 @@ class Trainer:
         arrays |= {f"best.{name}": value for name, value in self.best.items()}
         arrays |= {f"optimizer.{place}": _number(one) for place, one in enumerate(self.model.optimizer.variables)}
         write_checkpoint(path, self.settings, arrays, {"updates": self.updates, "cpu_seconds": self.cpu_seconds,
-                                                       "curve": [asdict(one) for one in self.curve]})
+                                                       "curve": [asdict(one) for one in self.curve], "schedule": self.schedule})
 
     def load(self, path: Path) -> None:
         """Go on from a checkpoint; RequestError where it is another training's."""
@@ -196,6 +197,9 @@ class Trainer:
             variable.assign(arrays[f"optimizer.{place}"])
         self.updates, self.curve = counters["updates"], [Point(**one) for one in counters["curve"]]
         self._cpu_seconds, self._clock = counters["cpu_seconds"], time.process_time()
+        self.schedule = counters["schedule"]
+        if self.schedule[-1][1] != self.settings.epochs:
+            self.schedule.append([self.epochs, self.settings.epochs])
 
     def _accuracy(self) -> float:
         """Of the pictures set aside, in float32."""
@@ -234,7 +238,7 @@ class _Product:
         config: dict[str, Any] = {
             "architecture": trainer.architecture.model_dump(), "settings": trainer.settings.model_dump(), "data": self._data,
             "best": asdict(max(trainer.curve, key=lambda one: one.held_out_accuracy)),
-            "curve": [asdict(one) for one in trainer.curve],
+            "curve": [asdict(one) for one in trainer.curve], "schedule": trainer.schedule,
             "versions": {one: version(one) for one in ("channel-sim", "keras", "numpy")}, "measured": [],
         }
         weights = classifier.quantised(folded(trainer.best))
@@ -253,7 +257,8 @@ class _Product:
 
 def accuracy(network: classifier.Network, data: Labelled) -> float:
     """The part of the pictures that the integer network puts into their class."""
-    return float(np.mean([network.classify(picture).label == label for picture, label in zip(data.pictures, data.labels, strict=True)]))
+    found = np.array([network.classify(picture).label for picture in data.pictures])
+    return float(np.mean(found == data.labels))
 
 
 def card(config: dict[str, Any]) -> str:
@@ -266,9 +271,11 @@ def card(config: dict[str, Any]) -> str:
         "data": f"{data['name']}, {data['pictures']:,} pictures, SHA-256 `{data['sha256']}`",
         "set aside": f"one of {settings['set_aside_every']} pictures, to choose the best weights by",
         "licence of the data": data["licence"],
-        "steps": f"epoch {best['epochs']} of {settings['epochs']}, {settings['batch']} pictures an update, flipped and shifted by up to "
-                 f"{settings['shift_pixels']} pixels, seed {settings['seed']}, {best['cpu_seconds']:,.0f} CPU seconds",
-        "repeatable": "bit for bit from data, settings and machine",
+        "steps": f"epoch {best['epochs']} of {settings['epochs']}, {settings['batch']} pictures an update, flipped and shifted by "
+                 f"up to {settings['shift_pixels']} pixels, seed {settings['seed']}, {best['cpu_seconds']:,.0f} CPU seconds",
+        "repeatable": "bit for bit from data, settings and machine" if len(config["schedule"]) == 1 else
+        "not from the settings alone: the schedule's epochs were " + ", ".join(
+            f"{epochs} from epoch {start} on" for start, epochs in config["schedule"]),
         "accuracy in float32": f"{best['held_out_accuracy']:.4f} of the pictures set aside",
         **{f"accuracy of the integers on {one['on']}": f"{one['accuracy']:.4f} of {one['pictures']:,}"
            for one in config["measured"]},
