@@ -19,6 +19,7 @@ from decoders import (
     dude,
     exact_markov,
     fitted_markov,
+    inpainting,
     lm_beam,
     lm_greedy,
     masked_image,
@@ -30,7 +31,7 @@ from decoders import (
     posterior_sample,
     repeat_last,
 )
-from sources import bpe, coder, fixed_length, images, masked_coder, surprisal_uep, synthetic, text, tokenizers
+from sources import bpe, codecs, coder, fixed_length, images, masked_coder, surprisal_uep, synthetic, text, tokenizers
 from sources.models import classifier, keras_hub, markov, masked, mixture, neural
 from sources.models import ngram as ngram_model
 from sources.models import placebos, uniform, weights_file
@@ -47,6 +48,12 @@ CATALOGUE: Mapping[str, Mapping[str, type[Component]]] = MappingProxyType({
     "tokenizers": {
         "bytes": tokenizers.BytesTokenizer,
         "symbols": tokenizers.Symbols,
+        "pixels": tokenizers.Pixels,
+        "jpeg": codecs.Jpeg,
+        "webp": codecs.Webp,
+        "avif": codecs.Avif,
+        "jpeg2000": codecs.Jpeg2000,
+        "png": codecs.Png,
         "bpe": bpe.Bpe,
         "keras_hub": keras_hub.KerasHubTokenizer,
     },
@@ -104,6 +111,8 @@ CATALOGUE: Mapping[str, Mapping[str, type[Component]]] = MappingProxyType({
         "lm_beam": lm_beam.LmBeam,
         "posterior_sample": posterior_sample.PosteriorSample,
         "masked_lm": masked_lm.MaskedLm,
+        "interpolate": inpainting.Interpolate,
+        "biharmonic": inpainting.Biharmonic,
         "neighbour_mean": neighbour_mean.NeighbourMean,
         "masked_image": masked_image.MaskedImage,
     },

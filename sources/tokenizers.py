@@ -1,10 +1,12 @@
-"""Content to tokens and back, one token a byte or a symbol."""
+"""Content to tokens and back, one token a byte, a symbol or a sample of a picture."""
 
 from __future__ import annotations
 
 import numpy as np
 from pydantic import Field
 
+from channel_sim.checks import RequestError
+from channel_sim.fidelity import MID_GREY
 from channel_sim.keys import Key
 from channel_sim.stages import Tokenizer
 from channel_sim.types import Item, Reconstruction, Tokens
@@ -52,3 +54,29 @@ class Symbols(Tokenizer):
         """(uint8 [n], missing bool [n])."""
         values = np.where(reconstruction.lost, 0, reconstruction.values)
         return values.astype(np.uint8), reconstruction.lost
+
+
+class Pixels(Tokenizer):
+    """One token a sample of a picture, [height, width, colour]. A lost sample is decoded as 128, mid-grey, and marked missing."""
+
+    @property
+    def vocab_size(self) -> int:
+        return 256
+
+    def encode(self, item: Item, key: Key) -> Tokens:
+        pixels = picture(item, "pixels")
+        return Tokens(pixels.reshape(-1), self.vocab_size, grid=pixels.shape)
+
+    def decode(self, reconstruction: Reconstruction, key: Key) -> tuple[np.ndarray, np.ndarray]:
+        """(uint8 [H, W, C], missing bool [H, W, C])."""
+        values = np.where(reconstruction.lost, MID_GREY, reconstruction.values).astype(np.uint8)
+        return values.reshape(reconstruction.grid), reconstruction.lost.reshape(reconstruction.grid)
+
+
+def picture(item: Item, tokenizer: str) -> np.ndarray:
+    """The item's uint8 [H, W, C], C = 1 or 3; RequestError for another item, in the name of `tokenizer`."""
+    content = item.content
+    if not isinstance(content, np.ndarray) or content.dtype != np.uint8 or content.ndim != 3 or content.shape[2] not in (1, 3):
+        raise RequestError(f"tokenizer {tokenizer} takes sources of pictures, got {item.modality!r} ({item.name}); "
+                           "use source images, or another tokenizer")
+    return content
