@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ def add_trainers(models: Any) -> None:
     _add_pictures(models, "vq-image", "picture tokenizer: a convolutional network and its code book", _vq_image)
     _add_pictures(models, "image-masked", "masked model of the picture tokenizer's tokens, exact in integers once trained",
                   _image_masked)
+    _add_classifier(models)
 
 
 def _ngram(options: argparse.Namespace) -> int:
@@ -158,6 +160,23 @@ def _image_masked(options: argparse.Namespace) -> int:
     from sources.training_images import train_image_masked
 
     return _trained("image-masked", train_image_masked, options)
+
+
+def _add_classifier(models: Any) -> None:
+    classifier = models.add_parser("classifier", help="picture classifier, for evaluators; exact in integers once trained")
+    classifier.set_defaults(function=_classifier)
+    classifier.add_argument("--config", type=Path, required=True, help="settings (TOML); an empty file takes the defaults")
+    classifier.add_argument("--data", type=Path, required=True, help=".npz with images uint8 [n, 32, 32, 3] and labels [n]")
+    classifier.add_argument("--validation", type=Path, help=".npz to measure the finished classifier on, for its card")
+    classifier.add_argument("--out", type=Path, default=Path("classifier.safetensors"),
+                            help="weights to write (default classifier.safetensors)")
+    classifier.add_argument("--resume", action="store_true", help="go on from the checkpoint beside --out")
+
+
+def _classifier(options: argparse.Namespace) -> int:
+    from sources.training_classifier import train_classifier
+
+    return _trained("classifier", partial(train_classifier, validation=options.validation), options)
 
 
 def _trained(title: str, train: Callable[..., str], options: argparse.Namespace) -> int:
