@@ -7,8 +7,8 @@ of orders 2 to 8, and pruned ones of order 8, made of the first megabytes of TRA
 are measured per token, on erased tokens: no unit of one kind is one of the other, so they are correlated apart.
 
 Prints both with +-1.96 standard errors over messages, and Spearman's rank correlation with a 95 % interval (bootstrap over
-messages), over all models and over those that are no placebo; then the pairs that break the rule by more than chance. Drawn are
-the models of bytes.
+messages), over all models and over those that are no placebo; then the pairs that break the rule, with 95 % intervals of both
+differences over the same messages. Drawn are the models of bytes.
 """
 
 from __future__ import annotations
@@ -136,13 +136,21 @@ def show(part: Part, measured: dict[Model, Merits]) -> None:
         if len(kept) > 2:
             print(f"  rank correlation, {label} ({len(kept)}): {rank_correlation(kept)}")
     for better, worse in exceptions(again):
-        print(f"  exception: {better.family} {better.name} codes better than {worse.family} {worse.name} and conceals worse")
+        rate, surprise = (paired(again[better][side] - again[worse][side]) for side in (0, 1))
+        pair = f"{better.family} {better.name} less {worse.family} {worse.name}"
+        print(f"  exception: {pair}: {rate} as a coder, {surprise} as a concealer")
 
 
 def exceptions(again: Resamples) -> list[tuple[Model, Model]]:
-    """Pairs whose first codes better and conceals worse, both by more than chance: in at least 97.5 % of the resamples each."""
+    """Pairs whose first codes better and conceals worse, by chance or not."""
     return [(one, other) for one, other in permutations(again, 2)
-            if np.quantile(again[one][0] - again[other][0], 0.975) < 0 < np.quantile(again[one][1] - again[other][1], 0.025)]
+            if again[one][0][0] < again[other][0][0] and again[one][1][0] > again[other][1][0]]
+
+
+def paired(differences: np.ndarray) -> str:
+    """differences: float64 [1 + RESAMPLES], first of all messages once."""
+    low, high = np.quantile(differences[1:], [0.025, 0.975])
+    return f"{differences[0]:+.3f} [{low:+.3f}, {high:+.3f}]"
 
 
 def draw(measured: dict[Model, Merits]) -> Figure:
