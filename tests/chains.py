@@ -7,6 +7,8 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
+import numpy as np
+
 from channel_sim.keys import Key
 from channel_sim.stages import Component
 from channel_sim.trial import Chain, Delivery, Received, Sent, receive
@@ -24,7 +26,8 @@ ROOT = Key(11)
 TEXT = {"name": "text", "item_bytes": 96}
 BITS = {"name": "markov", "flip_probability": 0.1, "num_symbols": 96}
 NEEDED: dict[str, dict[str, Any]] = {
-    "bytes_file": {"path": "some.bin"}, "loss_trace": {"path": "trace.txt"}, "receiver": {"abstain_below": 0.5},
+    "bytes_file": {"path": "some.bin"}, "images": {"path": "tiny.npz"},
+    "loss_trace": {"path": "trace.txt"}, "receiver": {"abstain_below": 0.5},
     "recurrent": {"path": "tiny.safetensors"}, "masked": {"path": "tiny-masked.safetensors"},
     "coded_link": {"block_bits": 64, "esno_db": 0.0}, "bsc": {"flip_probability": 0.05, "crc": "crc16"},
 }
@@ -32,6 +35,9 @@ NEEDED: dict[str, dict[str, Any]] = {
 MODEL_OF = {"models": "coder", "masked_models": "decoder"}
 """Whose model an entry is."""
 FOR_SYMBOLS = ("markov", "symbols", "bernoulli")
+OF_PICTURES = {"images": "pixels", "pixels": "pixels", "interpolate": "pixels", "biharmonic": "pixels"} | {
+    name: name for name in ("jpeg", "webp", "avif", "jpeg2000", "png")}
+"""Entry that has to do with pictures -> a tokenizer that it works with."""
 
 
 @cache
@@ -39,6 +45,8 @@ def files() -> Path:
     folder = Path(mkdtemp(prefix="channel-sim-tests-"))
     (folder / "trace.txt").write_text("0010110001" * 20)
     (folder / "some.bin").write_bytes(bytes(range(256)) * 40)
+    rough = ROOT.child("pictures").integers(256, 8, 6, 6, 3).astype(np.uint8)
+    np.savez(folder / "tiny.npz", images=rough.repeat(4, axis=1).repeat(4, axis=2), labels=np.arange(8) % 3)
     untrained(folder / "tiny.safetensors", vocab_size=256, tokenizer="bytes")
     untrained_masked(folder / "tiny-masked.safetensors")
     return folder
@@ -75,6 +83,8 @@ def tables_with(kind: str, name: str) -> dict[str, Any]:
         tables["source"] = {"name": "hidden_markov", "num_symbols": 96}
     if name in ("text-small", "text-masked-small"):
         tables["tokenizer"] = {"name": "bpe"}
+    if name in OF_PICTURES:
+        tables |= {"source": {"name": "images", "path": str(files() / "tiny.npz")}, "tokenizer": {"name": OF_PICTURES[name]}}
     if kind == "models":
         tables["coder"] = {"name": "entropy", "packet_bits": 128, "model": own if len(own) > 1 else name}
     elif kind == "masked_models":
