@@ -74,7 +74,7 @@ class BinarySymmetric(BinaryChannel):
     soft: bool = Field(False, description="LLRs ±ln((1-q)/q), the channel's own reliability, rather than hard decisions taken "
                                           "as certain")
     stated_flip_probability: float | None = Field(
-        None, gt=0, le=0.5, description="q that the receiver believes in, with soft = true; default: flip_probability")
+        None, gt=0, lt=0.5, description="q that the receiver believes in, with soft = true; default: flip_probability")
 
     @model_validator(mode="after")
     def _is_stated_where_it_counts(self) -> Self:

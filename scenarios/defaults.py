@@ -33,18 +33,27 @@ def fill(stage: str, table: dict[str, Any], built: Mapping[str, Component], wher
 
 def fits(chain: Chain, where: str) -> None:
     """Refuse chains whose parts speak of different things."""
-    vocab_size = chain.tokenizer.vocab_size
     for stage, key in itertools.product(("coder", "decoder"), catalogue.MODEL_KEYS):
-        model = getattr(getattr(chain, stage), key, None)
-        if model is not None and model.vocab_size != vocab_size:
-            raise RequestError(f"{where}: {stage}.{key}: {catalogue.name_of(model)} knows {model.vocab_size} tokens, the tokenizer "
-                               f"{catalogue.name_of(chain.tokenizer)} makes {vocab_size}; choose a model that fits")
+        component = getattr(chain, stage)
+        model = getattr(component, key, None)
+        if model is not None and key not in component.ignored_fields:
+            _knows_the_tokens(model, chain, f"{where}: {stage}.{key}")
     try:
         chain.protection.check(chain.channel)
     except RequestError as error:
         raise RequestError(f"{where}: protection: {error}") from error
     if chain.receiver.num_exchanges:
         _exchanges(chain, f"{where}: receiver.num_exchanges")
+
+
+def _knows_the_tokens(model: Any, chain: Chain, where: str) -> None:
+    try:
+        known, made = model.vocab_size, chain.tokenizer.vocab_size
+    except RequestError as error:
+        raise RequestError(f"{where}: {error}") from error
+    if known != made:
+        raise RequestError(f"{where}: {catalogue.name_of(model)} knows {known} tokens, the tokenizer "
+                           f"{catalogue.name_of(chain.tokenizer)} makes {made}; choose a model that fits")
 
 
 def _exchanges(chain: Chain, where: str) -> None:

@@ -35,8 +35,8 @@ class TrainingSettings(BaseModel):
             raise RequestError(f"--config must be TOML, got {str(path)!r} ({error})") from error
         except ValidationError as error:
             first = error.errors()[0]
-            key = ".".join(map(str, first["loc"]))
-            raise RequestError(f"{path}: {key}: {first['msg']}; keys are {', '.join(cls.model_fields)}") from error
+            key, rule = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
+            raise RequestError(f"{path}: {key}: {rule}; keys are {', '.join(cls.model_fields)}") from error
 
 
 def write_checkpoint(path: Path, settings: TrainingSettings, arrays: dict[str, np.ndarray], counters: dict[str, Any]) -> None:

@@ -102,7 +102,7 @@ class Entropy(Coder):
     def _encode(self, tokens: Tokens) -> tuple[Packets, Preamble]:
         model = self._model()
         require(model.vocab_size == tokens.vocab_size,
-                f"model must know the vocabulary of {tokens.vocab_size} tokens, got one of {model.vocab_size}: name one that fits")
+                f"coder.model must know the vocabulary of {tokens.vocab_size} tokens, got one of {model.vocab_size}: name another")
         packets = self._packets(self._remembered_runs(model, tokens.values))
         self._check_header(packets.num_packets, tokens.values.size)
         preamble = Preamble(tokens.values.size, packets.num_packets, tokens.grid, () if model.exact else (_FLOAT_TABLES,))
@@ -120,8 +120,8 @@ class Entropy(Coder):
         for track in tracks:
             book.enter(track)
         require(bool(book.known.all()) and np.array_equal(book.values, tokens.values),
-                "model must give the decoder the tables that it gave the encoder, and its floating-point ones came out otherwise: "
-                "use one thread, or an integer model")
+                "coder.model must give the decoder the tables that it gave the encoder, and its floating-point ones came out "
+                "otherwise: use one thread, or an integer model")
 
     def _remembered_runs(self, model: CausalModel, values: np.ndarray) -> list[_CodedRun]:
         memory = memo.current()
@@ -137,10 +137,12 @@ class Entropy(Coder):
 
     def _encode_runs(self, model: CausalModel, values: np.ndarray) -> list[_CodedRun]:
         runs, first = list[_CodedRun](), 0
-        states = [model.start(1) for _ in range(self._num_descriptions)]
+        states = list[np.ndarray]()  # of the descriptions begun so far
         while first < values.size:
-            if states:
-                turn = len(runs) % len(states)
+            if self._num_descriptions:
+                turn = len(runs) % self._num_descriptions
+                if turn == len(states):
+                    states.append(model.start(1))
                 runs.append(self._encode_packet(Run(model, values[first:], states[turn])))
                 states[turn] = after(model, values[first:first + runs[-1].counts[0]], states[turn])
             else:
@@ -170,7 +172,8 @@ class Entropy(Coder):
         return _CodedRun(pieces, np.diff([0, *counts, count]).tolist(), ideal_bits)
 
     def _holds(self, count: int) -> None:
-        require(count > 0, f"packet_bits must hold the dearest token of the model, got {self.packet_bits}: raise it, 24 always do")
+        require(count > 0,
+                f"coder.packet_bits must hold the dearest token of the model, got {self.packet_bits}: raise it, 24 always do")
 
     def _packets(self, runs: Sequence[_CodedRun]) -> Packets:
         pieces = [piece for run in runs for piece in run.pieces]
@@ -291,7 +294,7 @@ class Entropy(Coder):
 
     def _model(self) -> CausalModel:
         if self.model is None:
-            raise ValueError("model of coder entropy must be given, got none: name one, or use a source that has a shipped one")
+            raise ValueError("coder.model must be given, got none: name one, or use a source that has a shipped one")
         return self.model
 
     @property
@@ -319,8 +322,8 @@ class Entropy(Coder):
         sequence, position = (num_packets - 1).bit_length(), num_tokens.bit_length()
         needed = sequence + 2 * position
         require(self.header_bits >= needed,
-                f"header_bits must be >= {needed} to hold sequence number ({sequence}), first token and count ({position} each) of "
-                f"{num_tokens} tokens in {num_packets} packets, got {self.header_bits}: raise it, or send shorter items")
+                f"coder.header_bits must be >= {needed} to hold sequence number ({sequence}), first token and count ({position} "
+                f"each) of {num_tokens} tokens in {num_packets} packets, got {self.header_bits}: raise it, or send shorter items")
 
 
 class _CodedRun(NamedTuple):

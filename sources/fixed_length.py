@@ -117,7 +117,7 @@ class FixedLength(Coder):
     def _tokens_per_packet(self, vocab_size: int) -> int:
         width = bits_for(vocab_size)
         require(self.packet_bits >= width,
-                f"packet_bits must be >= {width}, the bits of one token of {vocab_size}, got {self.packet_bits}: raise it")
+                f"coder.packet_bits must be >= {width}, the bits of one token of {vocab_size}, got {self.packet_bits}: raise it")
         return self.packet_bits // width
 
     def _layout(self, num_tokens: int, num_packets: int, vocab_size: int) -> tuple[np.ndarray, np.ndarray]:

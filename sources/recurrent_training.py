@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from channel_sim.keys import Key
 from sources.bpe import vocabulary
@@ -46,6 +46,15 @@ class Settings(TrainingSettings):
     precision: Literal["float32", "bfloat16"] = Field("float32", description="of matrix products in training")
     seed: int = Field(1, ge=0, description="of initial weights and order of messages")
     licence: str = Field("not stated", description="of the data, for the model card")
+
+    @field_validator("vocabulary", "merge")
+    @classmethod
+    def _means_something(cls, value: Any, info: ValidationInfo) -> Any:
+        name = str(info.field_name)
+        key, needed = {"vocabulary": ("tokenizer", "bpe"), "merge": ("reads", "both sides")}[name]
+        if value != cls.model_fields[name].default and info.data.get(key, needed) != needed:
+            raise ValueError(f'means nothing with {key} = "{info.data[key]}", got {value}: leave it out, or use {key} = "{needed}"')
+        return value
 
     def architecture(self) -> Architecture:
         """The sizes of the network that these settings train."""

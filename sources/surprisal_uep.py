@@ -62,7 +62,7 @@ class SurprisalUep(Coder):
 
     def _encode(self, tokens: Tokens) -> tuple[Packets, Preamble]:
         require(self._vocab_size == tokens.vocab_size,
-                f"model must know the vocabulary of {tokens.vocab_size} tokens, got one of {self._vocab_size}: name one that fits")
+                f"coder.model must know the vocabulary of {tokens.vocab_size} tokens, got one of {self._vocab_size}: name another")
         classes = _classes(tokens.values.size, self._num_packets(tokens.values.size))
         worth = self._worth(tokens.values)
         payloads = [self._payload(number, tokens.values[one], worth[one]) for number, one in enumerate(classes)]
@@ -129,7 +129,7 @@ class SurprisalUep(Coder):
     @property
     def _vocab_size(self) -> int:
         if self.model is None:
-            raise ValueError("model of coder surprisal_uep must be given, got none: name one, or use a source with a shipped one")
+            raise ValueError("coder.model must be given, got none: name one, or use a source with a shipped one")
         return self.model.vocab_size
 
     def _num_packets(self, num_tokens: int) -> int:
@@ -137,7 +137,8 @@ class SurprisalUep(Coder):
         if num_tokens == 0:
             return 0
         least = self._payload_bits(1)
-        require(self.packet_bits >= least, f"packet_bits must be >= {least}, the bits of a token, got {self.packet_bits}: raise it")
+        require(self.packet_bits >= least,
+                f"coder.packet_bits must be >= {least}, the bits of a token, got {self.packet_bits}: raise it")
         largest = bisect_right(range(1, num_tokens + 1), self.packet_bits, key=self._payload_bits)
         return -(-num_tokens // largest)
 

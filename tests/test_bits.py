@@ -63,6 +63,8 @@ def test_a_stated_reliability_changes_no_flip():
     assert np.array_equal(np.sign(true.llr), np.sign(stated.llr)) and np.allclose(np.abs(stated.llr), np.log(4))
     with pytest.raises(ValueError, match="stated_flip_probability needs soft = true"):
         BinarySymmetric(stated_flip_probability=0.2)
+    with pytest.raises(ValueError, match="stated_flip_probability\n.*less than 0.5"):  # no bit would say anything
+        BinarySymmetric(soft=True, stated_flip_probability=0.5)
 
 
 @pytest.mark.parametrize("name", ["crc6", "crc16", "crc24a"])

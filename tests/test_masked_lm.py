@@ -224,6 +224,15 @@ def test_a_guide_says_what_a_narrow_beam_holds():
         assert np.abs(guided - told[0][0]).max() > 1e-3
 
 
+@pytest.mark.parametrize("key", ["model", "guide"])
+def test_weights_that_are_none_are_refused_by_arm_and_key(key):
+    """Catches a complaint of some model.path that leaves open which arm's, and of which table."""
+    causal = {"name": "masked", "path": str(files() / "tiny.safetensors")}
+    decoder = {"name": "masked_lm" if key == "model" else "lm_beam", key: causal}
+    with pytest.raises(RequestError, match=f"arm 'a': decoder.{key}: model.path must be weights of a masked model.*make them with"):
+        load({"question": "?", "arm": [{"label": "a"}], "decoder": decoder})
+
+
 def test_a_scenario_names_a_guide_by_its_path_and_only_a_masked_one():
     """Catches a guide that only Python can give, a causal model in its place, and one of other tokens."""
     path = str(files() / "tiny-masked.safetensors")

@@ -11,11 +11,13 @@ import pytest
 
 from channel_sim import memo
 from channel_sim.bits import BinaryErasure, BinarySymmetric
+from channel_sim.checks import RequestError
 from channel_sim.crc import CrcName, crc
 from channel_sim.keys import Key
 from channel_sim.link import CodedLink
 from channel_sim.stages import Channel
 from channel_sim.types import CERTAIN_LLR, Evidence, Packets, ReceivedChecks, Reception, Tokens
+from scenarios.scenario import load
 from sources.coder import Entropy
 from sources.entropy import Run, settled_bits, unseal
 from sources.models.ngram import NGram
@@ -278,6 +280,15 @@ def test_a_judge_that_knows_better_finds_where_decoding_went_wrong():
         kept = [int(evidence.known[packets.positions(packet)].sum()) for packet in range(packets.num_packets)]
         missing = np.array(right) - kept
         assert (np.abs(missing).mean() < 1.5 and np.abs(missing).max() <= 6) if judge else missing.mean() > 10
+
+
+def test_a_judge_that_is_not_asked_is_not_loaded():
+    """Catches weights that are read, or asked for, where damaged packets are dropped; where they are not, they must be there."""
+    coder = {"name": "entropy", "judge": {"name": "recurrent", "path": "none.safetensors"}}
+    tables = {"question": "?", "arm": [{"label": "a"}], "coder": coder}
+    assert "judge" not in load(tables).tasks[0].resolved["coder"]
+    with pytest.raises(RequestError, match="arm 'a': coder.judge: model.path must be weights of a recurrent model"):
+        load(tables | {"coder": coder | {"repair": "list"}})
 
 
 class Blind(Order2):

@@ -119,11 +119,11 @@ def test_unknown_bits_and_failed_checks_drop_the_packet():
 
 def test_nonsense_is_refused():
     """Catches packets that hold nothing, and models of another vocabulary."""
-    with pytest.raises(ValueError, match="packet_bits must be >= 8"):
+    with pytest.raises(ValueError, match="coder.packet_bits must be >= 8"):
         uep(packet_bits=7).encode([TEXT])
     with pytest.raises(ValueError, match="vocabulary"):
         uep(model=MARKOV).encode([TEXT])
-    with pytest.raises(ValueError, match="model of coder surprisal_uep"):
+    with pytest.raises(ValueError, match="coder.model must be given.*name one"):
         uep(model=None).encode([TEXT])
     assert uep().receive([Reception(np.zeros((0, 0), np.float32), *np.zeros((2, 0), bool), np.zeros((0, 3), np.int32))],
                          [Preamble(0, 0)])[0].num_tokens == 0

@@ -149,7 +149,9 @@ def test_a_users_own_vocabulary_travels_with_the_weights(data, tmp_path, capsys)
 def test_wrong_requests_are_refused_with_the_cure(data, tmp_path, capsys):
     """Catches tracebacks and hours of training that end in an error."""
     config = tmp_path / "config.toml"
-    for text, complaint in (("hiden = 3", "hiden"), ("hidden = 0", "hidden"), ("hidden =", "TOML"), ("hidden = 4000", "1040")):
+    for text, complaint in (("hiden = 3", "hiden"), ("hidden = 0", "hidden"), ("hidden =", "TOML"), ("hidden = 4000", "1040"),
+                            ("merge = 300", 'merge: means nothing with reads = "past", got 300: leave it out'),
+                            ('tokenizer = "bytes"\nvocabulary = "x.json"', 'vocabulary: means nothing with tokenizer = "bytes"')):
         config.write_text(text)
         with pytest.raises(RequestError, match=complaint):
             train_text(config, data, tmp_path / "m.safetensors")
