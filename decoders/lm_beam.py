@@ -60,7 +60,8 @@ class LmBeam(BeamDecoder):
     posterior is exact at `follow_weight` 1. A trained network errs after a wrong token in ways that hang together, so that the
     tokens after a gap say less than their probabilities; hence their weight. p(y | token) is the product over the bits of
     `bit_llr`: exact for uncoded binary signalling with known channel state, an approximation elsewhere. Cost grows with unknown
-    tokens times `look_ahead` times `beam_width`.
+    tokens times `look_ahead` times `beam_width`. Items are lanes of the model; the gaps of one item are not, as the state behind a
+    gap depends on all that came before it, what filled earlier gaps included.
 
     Source: V. Franz, J. B. Anderson, IEEE J. Sel. Areas Commun. 16 (1998); S. Ortmanns, H. Ney, X. Aubert, "A word graph algorithm
     for large vocabulary continuous speech recognition", Computer Speech & Language 11 (1997), on hypotheses that meet.
