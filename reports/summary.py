@@ -15,6 +15,7 @@ import numpy as np
 from channel_sim.ledger import Ledger
 from channel_sim.metrics import CATALOGUE, Metric
 from channel_sim.store import Curve, Point, Store
+from reports import realism
 from reports.columns import Columns
 from reports.statistics import Estimate, estimate_all, reason
 
@@ -120,8 +121,13 @@ def summarise(store: Store) -> Summary:
                 reasons[task_id][metric] = reason(trials[task_id], metric)
             else:
                 estimates[task_id][metric] = one
+    for task_id in [task_id for task_id, chain in store.tasks().items() if task_id in trials and "evaluator" in chain]:
+        estimates[task_id] |= realism.realism(store, task_id)
+        reasons[task_id] = {metric: why for metric, why in reasons[task_id].items() if metric not in estimates[task_id]}
     known = {task_id: (columns, estimates[task_id], reasons[task_id], _mean_ledger(columns)) for task_id, columns in trials.items()}
-    return Summary(store.meta(), tuple(Row(point, *known[point.task_id]) for point in points), tuple(store.curves()))
+    first = {point.point_index: point.task_id for point in reversed(points)}
+    curves = [*store.curves(), *(one for index, task_id in first.items() for one in realism.reference(index, estimates[task_id]))]
+    return Summary(store.meta(), tuple(Row(point, *known[point.task_id]) for point in points), tuple(curves))
 
 
 def describe(metric: str) -> Metric:
