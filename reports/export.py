@@ -14,6 +14,7 @@ from channel_sim.store import Store
 from reports.arrays import write_mat, write_npz
 from reports.files import writing
 from reports.notebook import write_notebook
+from reports.pictures import content_of
 from reports.summary import Row, Summary, describe, point_text, summarise, value_text
 from reports.tex import write_booktabs, write_pgfplots
 
@@ -49,7 +50,8 @@ def write_summary_csv(store: Store, path: Path) -> None:
 def write_samples(store: Store, folder: Path) -> None:
     """folder/original/item-3.txt once, and folder/<arm>/<point>/item-3.txt with item-3.origin.txt (one letter a token) beside it.
 
-    Letters: r received, i inferred from soft evidence, c concealed by the prior, l lost (its token stands as 0).
+    Letters: r received, i inferred from soft evidence, c concealed by the prior, l lost (its token stands as the tokenizer's
+    constant). Of a picture, item-3.png, there is item-3.arrived.png as well, where restoring has changed it.
     """
     arms, originals = _names([point.arm for point in store.points()]), dict[int, bytes]()
     for point in store.points():
@@ -60,6 +62,8 @@ def write_samples(store: Store, folder: Path) -> None:
             first = originals.setdefault(item, original) == original
             _write(folder / "original" / name if first else where / f"original-{name}", original)
             _write(where / name, _content(sample, "restored"))
+            if "arrived" in sample:
+                _write(where / f"item-{item}.arrived{_suffix(sample)}", _content(sample, "arrived"))
             letters = "".join(ORIGIN_LETTERS[origin] * length for origin, length in sample["origin"])
             _write(where / f"item-{item}.origin.txt", letters.encode())
 
@@ -106,15 +110,18 @@ def _write_csv(path: Path, header: list[str], lines: Iterable[list[Any]]) -> Non
 
 
 def _content(sample: dict[str, Any], which: str) -> bytes:
-    """Bytes as they were, one a token; a vocabulary past 256 as UTF-8."""
+    """Bytes as they were; symbols past a byte as UTF-8; the file in a data URI."""
+    if sample["kind"] == "image":
+        return content_of(sample[which])
+    text = "".join(sample[which])
     try:
-        return sample[which].encode("latin-1")
+        return text.encode("latin-1")
     except UnicodeEncodeError:
-        return sample[which].encode()
+        return text.encode()
 
 
 def _suffix(sample: dict[str, Any]) -> str:
-    return ".bin" if sample["kind"] == "bytes" else ".txt"
+    return {"bytes": ".bin", "image": ".png"}.get(sample["kind"], ".txt")
 
 
 def _name(label: str) -> str:

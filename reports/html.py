@@ -25,8 +25,9 @@ from reports.findings import findings, in_words, interval_text, multiplicity
 from reports.headline import headline
 from reports.ledgers import ledger_table
 from reports.links import link_rows
-from reports.marks import MAX_TOKENS, legend
+from reports.marks import MAX_TOKENS, Marked, legend
 from reports.paired_figures import save_differences
+from reports.pictures import DARKEST, MAX_SIDE
 from reports.reliability import save_reliability
 from reports.statistics import FEW_ITEMS
 from reports.summary import Summary, describe, point_text, significant, summarise, words
@@ -91,7 +92,7 @@ def write_report(store: Store, folder: Path, baseline: str | None = None) -> Pat
         reliability=_drawn(save_reliability(store, figures)),
         results=_table(summary, metrics, "note"), calibration=_calibration(summary), ledger=ledger_table(summary),
         theory=_theory(summary), cards=card_table(store), links=link_rows(store), remarks=_remarks(summary),
-        too_few=0 < summary.num_items < FEW_ITEMS,
+        too_few=0 < summary.num_items < FEW_ITEMS, darkest=DARKEST, max_side=MAX_SIDE,
     )
     return _write(folder / "report.html", page)
 
@@ -109,7 +110,7 @@ def write_transmission(path: Path, title: str, arms: Sequence[Mapping[str, Any]]
     metrics = list(dict.fromkeys(name for arm in arms for name in arm.get("facts", {})))
     page = _environment().get_template("transmission.html").render(
         title=title, facts=facts, arms=arms, metrics=metrics, examples=examples, num_items=num_items,
-        legend=legend([restored for one in examples for restored in one.restored]),
+        legend=legend([restored for one in examples for restored in one.restored if isinstance(restored, Marked)]),
     )
     return _write(path, page)
 

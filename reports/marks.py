@@ -75,11 +75,8 @@ class Marked:
     @property
     def caption(self) -> str:
         """'481 tokens: 451 received, 5 concealed right, 25 concealed wrong'."""
-        if self.is_whole:
-            return f"{self.num_tokens:,} tokens, all received"
-        parts = ", ".join(f"{self.counts[kind]:,} {name}" for kind, name in _COUNTED.items() if kind in self.counts)
-        cut = f" (the first {self.num_shown:,} shown)" if self.num_shown < self.num_tokens else ""
-        return f"{self.num_tokens:,} tokens: {parts}{cut}"
+        cut = f" (the first {self.num_shown:,} shown)" if self.num_shown < self.num_tokens and not self.is_whole else ""
+        return f"{count_text({name: self.counts[kind] for kind, name in _COUNTED.items() if kind in self.counts})}{cut}"
 
 
 def mark(sample: Mapping[str, Any], label: str) -> Marked:
@@ -90,11 +87,18 @@ def mark(sample: Mapping[str, Any], label: str) -> Marked:
     counts = {kind: marks.count(kind) for kind in MEANINGS if kind in marks}
     shown = min(len(marks), MAX_TOKENS[sample["kind"]])
     runs = tuple(_runs(sample, original, restored, marks[:shown]))
-    return Marked(label, runs, counts, len(marks), shown, _timeline(sample))
+    return Marked(label, runs, counts, len(marks), shown, timeline(sample))
 
 
-def _timeline(sample: Mapping[str, Any]) -> Timeline | None:
-    """None where nothing is known of losses on the air."""
+def count_text(counts: Mapping[str, int]) -> str:
+    """'481 tokens: 451 received, 30 lost'."""
+    total = f"{sum(counts.values()):,} tokens"
+    return f"{total}, all received" if set(counts) <= {"received"} else \
+        f"{total}: {', '.join(f'{count:,} {name}' for name, count in counts.items())}"
+
+
+def timeline(sample: Mapping[str, Any]) -> Timeline | None:
+    """The losses that a sample of any kind met; None where nothing is known of losses on the air."""
     turns, missing = sample.get("lost_slots"), sample.get("lost_packets", "")
     if not turns:
         return None
@@ -115,9 +119,9 @@ def legend(shown: Sequence[Marked]) -> list[tuple[str, str]]:
 
 
 def _tokens(sample: Mapping[str, Any], which: str) -> Sequence[str]:
-    """One string a token; numbers past one digit are written with spaces between them."""
+    """One string a token; numbers past one digit are written with spaces between them, strings of any length are a list."""
     text, expected = sample[which], sum(length for _, length in sample["origin"])
-    return text if len(text) == expected else text.split(" ")
+    return text if isinstance(text, list) or len(text) == expected else text.split(" ")
 
 
 def _runs(sample: Mapping[str, Any], original: Sequence[str], restored: Sequence[str], marks: list[str]) -> Iterator[Run]:
@@ -138,7 +142,7 @@ def _shown(sample: Mapping[str, Any], tokens: Sequence[str]) -> str:
 
 
 def _joined(sample: Mapping[str, Any], tokens: Sequence[str]) -> str:
-    return ("" if all(len(token) == 1 for token in tokens) else " ").join(tokens)
+    return (" " if isinstance(sample["original"], str) and any(len(token) != 1 for token in tokens) else "").join(tokens)
 
 
 def _readable(text: str) -> str:

@@ -12,24 +12,37 @@ import numpy as np
 
 from channel_sim.store import Store
 from reports.marks import Marked, legend, mark, original_text
+from reports.pictures import Pane, Pictured, original_picture, pictured
 from reports.summary import Summary, point_text, value_text, words
 
 NUM_ITEMS = 2
-MAX_PANELS = 200
-"""One panel is one item at one point from one arm: some 10 kB."""
+MAX_BYTES = 3_000_000
+"""What the samples of a page may take, about: a panel, one item at one point from one arm, has a share of it."""
+TEXT_BYTES = 15_000
+"""The share of a panel of text, at most; that of a panel of pictures is measured."""
 
 
 @dataclass(frozen=True)
 class Example:
-    """One item beside what every arm made of it; `num_slots` is the longest time on the air."""
+    """One item beside what every arm made of it, text or pictures; `num_slots` is the longest time on the air."""
 
     item: str
-    original: str
-    restored: tuple[Marked, ...]
+    original: str | Pane
+    restored: tuple[Marked, ...] | tuple[Pictured, ...]
 
     @property
     def num_slots(self) -> int:
         return max((one.timeline.num_shown for one in self.restored if one.timeline), default=1)
+
+    @property
+    def is_picture(self) -> bool:
+        return isinstance(self.original, Pane)
+
+    @property
+    def uris(self) -> list[str]:
+        """The files of its pictures."""
+        own = [self.original.uri] if isinstance(self.original, Pane) else []
+        return [*own, *(uri for one in self.restored if isinstance(one, Pictured) for uri in one.uris)]
 
     @property
     def is_telling(self) -> bool:
@@ -56,7 +69,10 @@ class Axis:
 
 @dataclass(frozen=True)
 class Viewer:
-    """The page begins with `shown`; `others` wait for the sliders. is_thinned: the sweep has more points than are shown."""
+    """The page begins with `shown`; `others` wait for the sliders. is_thinned: the sweep has more points than are shown.
+
+    pictures: data URI of every picture -> its number; the page holds each of them once
+    """
 
     axes: tuple[Axis, ...]
     num_items: int
@@ -64,6 +80,15 @@ class Viewer:
     others: tuple[View, ...]
     is_thinned: bool
     legend: list[tuple[str, str]]
+    pictures: dict[str, int]
+
+    @property
+    def has_pictures(self) -> bool:
+        return bool(self.pictures)
+
+    @property
+    def has_text(self) -> bool:
+        return not all(view.example.is_picture for view in (self.shown, *self.others))
 
 
 def viewer(store: Store, summary: Summary) -> Viewer | None:
@@ -72,7 +97,7 @@ def viewer(store: Store, summary: Summary) -> Viewer | None:
     It begins in the middle of the sweep, or at the next point after it where something was lost: an intact text shows nothing.
     """
     axes = _axes(summary)
-    num_items, kept = _affordable([len(values) for values in axes.values()], len(summary.arms))
+    num_items, kept = _affordable([len(values) for values in axes.values()], len(summary.arms), MAX_BYTES // _panel_bytes(store))
     places = {tuple(value_text(sweep[key]) for key in axes): index for index, sweep in summary.points.items()}
     views: dict[tuple[int, ...], View] = {}
     for at in itertools.product(*map(range, map(len, kept))):
@@ -86,16 +111,20 @@ def viewer(store: Store, summary: Summary) -> Viewer | None:
     first = _first([key for key in views if key[0] == 0], views)
     sliders = [Axis(words(key), tuple(values[step] for step in which), start)
                for (key, values), which, start in zip(axes.items(), kept, first[1:], strict=True)]
-    everything = [one for view in views.values() for one in view.example.restored]
+    everything = [one for view in views.values() for one in view.example.restored if isinstance(one, Marked)]
+    uris = dict.fromkeys(uri for view in (views[first], *views.values()) for uri in view.example.uris)
     return Viewer(tuple(sliders), max(key[0] for key in views) + 1, views[first],
                   tuple(view for key, view in views.items() if key != first),
-                  any(len(which) < len(values) for which, values in zip(kept, axes.values(), strict=True)), legend(everything))
+                  any(len(which) < len(values) for which, values in zip(kept, axes.values(), strict=True)), legend(everything),
+                  {uri: number for number, uri in enumerate(uris)})
 
 
 def example(samples: Sequence[tuple[str, Mapping[str, Any]]]) -> Example:
     """(arm, sample) of one item."""
-    restored = tuple(mark(sample, label) for label, sample in samples)
-    return Example(samples[0][1]["item"], original_text(samples[0][1]), restored)
+    first = samples[0][1]
+    if first["kind"] == "image":
+        return Example(first["item"], original_picture(first), tuple(pictured(sample, label) for label, sample in samples))
+    return Example(first["item"], original_text(first), tuple(mark(sample, label) for label, sample in samples))
 
 
 def _axes(summary: Summary) -> dict[str, list[str]]:
@@ -105,10 +134,20 @@ def _axes(summary: Summary) -> dict[str, list[str]]:
     return {key: values for key, values in found.items() if len(values) > 1}
 
 
-def _affordable(lengths: Sequence[int], num_arms: int) -> tuple[int, list[list[int]]]:
+def _panel_bytes(store: Store) -> int:
+    """What a panel takes, going by an item in the middle of every arm's sweep."""
+    points: dict[str, list[str]] = {}
+    for point in store.points():
+        points.setdefault(point.arm, []).append(point.task_id)
+    samples = [sample for tasks in points.values() for _, sample in store.samples(tasks[len(tasks) // 2])[:1]]
+    files = [sum(map(len, pictured(sample, "").uris)) for sample in samples if sample["kind"] == "image"]
+    return max([TEXT_BYTES, *files])
+
+
+def _affordable(lengths: Sequence[int], num_arms: int, max_panels: int) -> tuple[int, list[list[int]]]:
     """(items, places kept of each axis): fewer items first, then fewer places of the longest axis, its ends kept."""
     num_items, left = NUM_ITEMS, list(lengths)
-    while num_arms * num_items * math.prod(left) > MAX_PANELS and (num_items > 1 or max(left, default=1) > 2):
+    while num_arms * num_items * math.prod(left) > max_panels and (num_items > 1 or max(left, default=1) > 2):
         if num_items > 1:
             num_items -= 1
         else:

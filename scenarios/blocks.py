@@ -97,7 +97,7 @@ def _attempt(block: Block, work: Work, task: Task, items: tuple[int, ...], share
         outcomes, seconds = _run_items(work, task, items, shared)
         trials = [_trial(task, work.replicate, outcome, seconds) for outcome in outcomes]
         shown = [one for one in outcomes if work.replicate == 0 and one.sent.index < SAMPLED_ITEMS]
-        samples = [(task.task_id, one.sent.index, sample(one)) for one in shown]
+        samples = [(task.task_id, one.sent.index, _sample(task, work, one)) for one in shown]
     except Exception as error:
         if len(items) > 1:
             return [refusal for item in items for refusal in _attempt(block, work, task, (item,), shared)]
@@ -126,6 +126,10 @@ def _trial(task: Task, replicate: int, outcome: Outcome, seconds: float) -> Tria
     measured, card = outcome.measurement, outcome.delivery.card
     return Trial(task.task_id, outcome.sent.index, replicate, measured.values, measured.reasons, outcome.ledger.to_dict(), seconds,
                  card.to_list() if card else None, measured.calibration, pack_features(outcome.features))
+
+
+def _sample(task: Task, work: Work, outcome: Outcome) -> dict[str, Any]:
+    return sample(outcome, task.chain.tokenizer, Key(work.seed).child("item", outcome.sent.index, "shared"))
 
 
 def _told(error: Exception) -> str:

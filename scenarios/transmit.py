@@ -45,7 +45,8 @@ def transmit(file: Path, request: str, out: Path, overrides: dict[str, Any],
         _make_folder(folder)
         _write(folder / f"arrived{file.suffix}", [_arrived(task.chain.tokenizer, one, scenario.seed) for one in outcomes])
         _write(folder / f"restored{file.suffix}", [one.received.content for one in outcomes])
-        shown.append({"label": task.arm, "facts": _facts(outcomes), "samples": [sample(one) for one in outcomes]})
+        samples = [sample(one, task.chain.tokenizer, _shared(one, scenario.seed)) for one in outcomes]
+        shown.append({"label": task.arm, "facts": _facts(outcomes), "samples": samples})
     page = out / "transmission.html"
     write_transmission(page, f"{file.name} over {scenario.name}", shown, _chain_facts(scenario, len(content)))
     return page
@@ -81,8 +82,9 @@ def _at_one_point(request: str, overrides: dict[str, Any], source: dict[str, Any
     """The scenario with its source replaced, each axis of the sweep fixed at its middle value."""
     scenario = load(request, overrides)
     for task in scenario.tasks:
-        if task.chain.tokenizer.vocab_size != 256:
-            raise RequestError(f"--scenario {request}: arm {task.arm!r} sends symbols, not bytes; choose a scenario over text")
+        if task.chain.source.modality not in ("text", "bytes"):
+            what = {"image": "pictures"}.get(task.chain.source.modality, task.chain.source.modality)
+            raise RequestError(f"--scenario {request}: arm {task.arm!r} sends {what}, not bytes; choose a scenario over text")
     middle = {axis: values[len(values) // 2] for axis, values in scenario.sweep.items()}
     source["item_bytes"] = getattr(scenario.tasks[0].chain.source, "item_bytes", _ITEM_BYTES)
     return load(request, middle | overrides | {"source": source})
@@ -97,8 +99,11 @@ def _outcomes(task: Task, seed: int) -> Iterator[Outcome]:
 
 def _arrived(tokenizer: Tokenizer, outcome: Outcome, seed: int) -> Content:
     """What the receiver would have without any restoring: hard decisions, zero bytes where nothing came."""
-    key = Key(seed).child("item", outcome.sent.index, "shared")
-    return tokenizer.decode(hard_decision(outcome.received.evidence), key)[0]
+    return tokenizer.decode(hard_decision(outcome.received.evidence), _shared(outcome, seed))[0]
+
+
+def _shared(outcome: Outcome, seed: int) -> Key:
+    return Key(seed).child("item", outcome.sent.index, "shared")
 
 
 def _write(path: Path, contents: Sequence[Content]) -> None:

@@ -1,5 +1,6 @@
 """A results file as a run of text over bursty loss would leave it, made without a run."""
 
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 from channel_sim.keys import Key
 from channel_sim.ledger import Ledger
 from channel_sim.store import Curve, Point, Store, Trial
+from reports.pictures import png
 
 TEXT = '''The "in" operator tests membership. "x in s" evaluates to "True" if *x* is a member of *s*, and "False" otherwise.
 "x not in s" returns the negation of "x in s". All built-in sequences and set types support this as well as dictionary, for
@@ -120,6 +122,43 @@ def sample(arm: str, rate: float, item: int) -> dict[str, Any]:
     return {"kind": "text", "item": f"python-docs, topic 'in', bytes {item * 1024} to {item * 1024 + 1023}", "original": TEXT,
             "restored": "".join(restored), "origin": runs, "lost_packets": "".join("01"[int(one)] for one in lost),
             "lost_slots": turns(lost.tolist())}
+
+
+def picture_store(path: Path, *, side: int = 48, num_items: int = 12, rates: list[float] = [0.05, 0.2, 0.4]) -> Store:
+    """A results file as a run of pictures in cells of 4 x 4 pixels would leave it: grey for lost cells, the mean, or all of it."""
+    store = Store.create(path, meta({"channel.loss_rate": rates}) | {
+        "name": "pictures", "arms": [], "show": ["psnr_db"], "question": "Do neighbours restore what cells of a picture lost?"})
+    arms = ["nothing restored", "the mean of what arrived", "another picture without any loss"]
+    points = [Point(a, p, arm, {"channel.loss_rate": rate}, f"{a}-{p}") for a, arm in enumerate(arms)
+              for p, rate in enumerate(rates)]
+    store.set_plan(points, {point.task_id: {} for point in points}, [])
+    for point in points:
+        shown = [(point.task_id, item, picture_sample(point.arm_index, point.sweep["channel.loss_rate"], item, side))
+                 for item in range(2)]
+        store.add([Trial(point.task_id, item, 0, {"psnr_db": (30.0 - 20 * point.sweep["channel.loss_rate"] + item % 3, 1.0)}, {},
+                         Ledger(channel_uses=3 * side * side).to_dict()) for item in range(num_items)], shown)
+    return store
+
+
+def picture_sample(arm: int, rate: float, item: int, side: int) -> dict[str, Any]:
+    """Waves of colour with a bright square; cells are lost one by one."""
+    y, x = np.mgrid[:side, :side] / side
+    waves = np.stack([np.sin((4 + 3 * c + item) * x + c) * np.cos((5 - c) * y) for c in range(3)], axis=2)
+    picture = (127 + 100 * waves).astype(np.uint8)
+    picture[side // 4:side // 2, side // 3:side // 2] = 255
+    cells = Key(4).child("cells", item).uniform(side // 4, side // 4) < (rate if arm < 2 else 0)
+    missing = cells.repeat(4, axis=0).repeat(4, axis=1)
+    arrived, restored = picture.copy(), picture.copy()
+    arrived[missing] = 128
+    restored[missing] = 128 if arm == 0 else picture[~missing].mean(axis=0)
+    error = float(np.mean((picture.astype(float) - restored) ** 2))
+    origins = [(3 if arm == 0 else 2) if lost else 0 for lost in cells.ravel()]
+    record = {"kind": "image", "item": f"waves, number {item}", "original": png(picture), "restored": png(restored),
+              "missing": png(255 * missing[..., None].astype(np.uint8)), "lost_packets": "",
+              "lost_slots": turns(cells.ravel().tolist()),
+              "measured": {"psnr_db": 60.0 if error == 0 else 10 * np.log10(255**2 / error), "bits_per_pixel": 1.5},
+              "origin": [[one, len(list(run))] for one, run in groupby(origins)]}
+    return record | ({"arrived": png(arrived)} if arm == 1 else {})
 
 
 def turns(lost: list[bool]) -> list[int]:

@@ -81,7 +81,7 @@ def test_losses_of_a_burst_stand_where_they_were_on_the_air() -> None:
     chain = Chain(Text(item_bytes=256), BytesTokenizer(), FixedLength(packet_bits=64, interleave=True),
                   ReedSolomon(n=12, k=4), channel, NoDecoder())
     (outcome,) = run(chain, send(chain, [0], Key(5)), 0, Key(5))
-    sampled = sample(outcome)
+    sampled = sample(outcome, chain.tokenizer, Key(5).child("item", 0, "shared"))
     num_sent = sum(sampled["lost_slots"])
     lost = channel.lost_packets(num_sent, Key(5).child("item", 0).child("channel", 0).child("loss slots"))
     assert num_sent == 96 and sampled["lost_slots"] == turns(lost.tolist()) and lost.any()

@@ -7,6 +7,12 @@
   const views = new Map(viewer ? [[viewer.querySelector(".view").dataset.key, viewer.querySelector(".view")]] : []);
   let leader = null;
 
+  // the page holds a picture once: in the view that it opens with, or in a store of those that wait
+  const pictures = new Map();
+  const stored = document.querySelector("template.pictures");
+  for (const image of [...document.querySelectorAll("img[data-picture]"), ...(stored ? stored.content.children : [])])
+    pictures.set(image.dataset.picture, image.src);
+
   const ranges = [...controls.querySelectorAll("input[type=range]")];
   const current = () => viewer ? viewer.querySelector(".view") : document.querySelector("main");
   const chosen = name => controls.elements[name];
@@ -18,12 +24,13 @@
       range.setAttribute("aria-valuetext", text);
       range.parentElement.querySelector("output").value = text;
     }
-    const before = current(), open = before.querySelector("details.original").open;
+    const before = current(), open = before.querySelector("details.original")?.open;
     if (!views.has(key)) {
       const stored = viewer.querySelector(`template[data-key="${key}"]`);
       views.set(key, stored ? stored.content.firstElementChild : nothing());
     }
     const after = views.get(key), tops = [...before.querySelectorAll("pre")].map(progress);
+    for (const image of after.querySelectorAll("img[data-picture]:not([src])")) image.src = pictures.get(image.dataset.picture);
     before.replaceWith(after);
     for (const details of after.querySelectorAll("details.original")) details.open = open;
     const top = Math.max(0, ...tops);
@@ -34,13 +41,19 @@
   function nothing() {
     const view = document.createElement("div");
     view.className = "view";
-    view.innerHTML = '<p>Nothing is on file here.</p><details class="original" hidden></details>';
+    view.innerHTML = "<p>Nothing is on file here.</p>";
     return view;
   }
 
   function dress() {
     const sent = chosen("sent").checked;
-    current().classList.toggle("long", chosen("long").checked);
+    current().classList.toggle("long", Boolean(chosen("long")?.checked));
+    current().classList.toggle("plain", chosen("holes")?.checked === false);
+    current().classList.toggle("sent", sent);
+    for (const image of current().querySelectorAll("img.restored")) {
+      image.dataset.came ??= image.src;
+      image.src = sent ? image.closest(".example").querySelector("img.original").src : image.dataset.came;
+    }
     for (const run of current().querySelectorAll("i[data-sent]")) {
       run.dataset.came ??= run.textContent;
       run.textContent = sent ? run.dataset.sent : run.dataset.came;
@@ -110,7 +123,7 @@
 
   controls.hidden = false;
   controls.addEventListener("submit", event => event.preventDefault());
-  controls.addEventListener("input", event => viewer && !["sent", "long"].includes(event.target.name) ? show() : dress());
+  controls.addEventListener("input", event => viewer && !["sent", "long", "holes"].includes(event.target.name) ? show() : dress());
   for (const name of ["pointerover", "focusin"])
     document.addEventListener(name, event => { leader = event.target.closest(".example pre") ?? leader; });
   document.addEventListener("scroll", follow, true);
