@@ -11,9 +11,9 @@ How much redundancy a prior arm leaves sets the rival's parity, and so the loss 
 code fails in one item of a hundred, in closed form for the packet counts of the text and the mean burst, which the sender knows.
 Columns of a panel are the true loss rate in units of it: "twice" is a sender who believed half of the loss, "half" one who believed
 twice. A cell holds the byte error rate of prior less rival in percentage points, positive where the rival wins, and the true loss
-rate. Boxes: the prior wins. Brackets: the two are not told apart, since the 95 % interval of the difference, both arms over the
-same items and losses, holds 0 or hangs on fewer than five items, or Holm's procedure over all cells, at 5 % in all, keeps equality.
-White: no chain of such bursts has that loss rate, or it is above 0.92.
+rate. Brackets: the 95 % interval of the difference, both arms over the same items and losses, each cell by itself, holds 0 or hangs
+on fewer than five items. Boxes: the prior wins, among all cells too, by Holm's procedure at 5 % in all. White: no chain of such
+bursts has that loss rate, or it is above 0.92.
 
 The text (default: CPython's documentation) is N pieces of 1,024 bytes, spread evenly, cut into items of 1,024, 256 and 64.
 Prints every cell with its interval, Holm's p and both arms' rates and uses; writes the figure.
@@ -110,7 +110,13 @@ class Cell(NamedTuple):
 
     @property
     def decided(self) -> bool:
-        return not self.gap.note and is_told_apart(self.gap, self.adjusted_p)
+        """By itself."""
+        return not self.gap.note and self.gap.low is not None and self.gap.high is not None and self.gap.low * self.gap.high > 0
+
+    @property
+    def prior_wins(self) -> bool:
+        """Among all cells."""
+        return self.decided and self.gap.mean < 0 and is_told_apart(self.gap, self.adjusted_p)
 
 
 class Strip(NamedTuple):
@@ -238,16 +244,15 @@ def _draw_panel(axis: Axes, rows: list[Strip]) -> None:
         for cell in row.cells:
             place = columns.index(cell.misjudged), SPENDINGS.index(row.spending)
             points = 100 * cell.gap.mean
-            wins = cell.decided and points < 0
             corner = place[0] - 0.5, place[1] - 0.5
             axis.add_patch(Rectangle(corner, 1, 1, facecolor=shades(0.5 + points / 100), edgecolor="white", linewidth=0.5))
-            if wins:
+            if cell.prior_wins:
                 axis.add_patch(Rectangle((corner[0] + 0.04, corner[1] + 0.04), 0.92, 0.92, fill=False, edgecolor="black",
                                          linewidth=1.4, zorder=3))
             ink = "white" if abs(points) > 30 else "black"
             number = f"{points:+.1f}".replace("-", "−")
             axis.text(*place, f"{number if cell.decided else f'({number})'}\nat {cell.loss_rate:.2g}", ha="center", va="center",
-                      fontsize=6.5, color=ink, fontweight="bold" if wins else "normal", linespacing=1.1)
+                      fontsize=6.5, color=ink, fontweight="bold" if cell.prior_wins else "normal", linespacing=1.1)
 
 
 def show(row: Strip) -> None:

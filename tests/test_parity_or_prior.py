@@ -75,13 +75,13 @@ def test_the_rival_has_as_many_channel_uses_as_the_prior():
         assert rival == pytest.approx(prior, rel=0.06)
 
 
-def test_a_cell_of_the_break_even_is_decided_among_all_cells():
-    """Catches a test of each cell for itself: of 104 that equal arms share, five would be called won."""
+def test_the_prior_wins_a_cell_of_the_break_even_among_all_cells():
+    """Catches a test of each cell by itself: of 104 cells with equal arms the prior would be said to win two or three."""
     alone, gap = Rival(75, [(10, 8)], (1.0, 1.0)), Difference(-0.1, -0.19, -0.01, 24, "bootstrap", p_value=0.03)
     cells = [Cell("twice", 0.4, 0.3, 0.4, gap, (1.0, 1.0)) for _ in range(4)]
     one, = among_all([Strip(64, None, SPENDINGS[0], alone, cells[:1])])
     many = among_all([Strip(64, None, SPENDINGS[0], alone, cells[:2]), Strip(64, 4.0, SPENDINGS[0], alone, cells[2:])])
-    assert one.cells[0].decided
-    assert [cell.decided for row in many for cell in row.cells] == [False] * 4
+    assert one.cells[0].prior_wins
+    assert [cell.prior_wins for row in many for cell in row.cells] == [False] * 4
     sure = among_all([Strip(64, None, SPENDINGS[0], alone, [cells[0], cells[1]._replace(gap=replace(gap, p_value=1e-4))])])
-    assert [cell.decided for cell in sure[0].cells] == [True, True]
+    assert [cell.prior_wins for cell in sure[0].cells] == [True, True]
