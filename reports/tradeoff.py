@@ -24,8 +24,9 @@ def save_tradeoffs(summary: Summary, folder: Path) -> list[Path]:
 
 
 def costs_that_vary(summary: Summary) -> list[str]:
-    """The costs that some arm changes by more than 2 % over the sweep, channel uses before bits; else there is no curve to draw."""
-    return [cost for cost in COSTS if any(_varies(summary, arm, cost) for arm in summary.arms)]
+    """The costs that some arm changes by more than 2 % over the sweep; what the scenario shows first, then uses before bits."""
+    costs = sorted(COSTS, key=lambda cost: cost not in summary.highlights)
+    return [cost for cost in costs if any(_varies(summary, arm, cost) for arm in summary.arms)]
 
 
 def _varies(summary: Summary, arm: str, cost: str) -> bool:

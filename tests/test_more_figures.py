@@ -20,9 +20,9 @@ QUALITIES = [10, 30, 60, 90]
 COST = "channel_uses_per_sample"
 
 
-def pictures(path: Path) -> Summary:
+def pictures(path: Path, shown: str = COST) -> Summary:
     """Two arms over a quality that costs more and shows less error; a reference that both could reach."""
-    with closing(Store.create(path, {"sweep": {"tokenizer.quality": QUALITIES}, "show": ["psnr_db", COST], "arms": []})) as store:
+    with closing(Store.create(path, {"sweep": {"tokenizer.quality": QUALITIES}, "show": ["psnr_db", shown], "arms": []})) as store:
         points = [Point(a, p, arm, {"tokenizer.quality": one}, f"{a}{p}") for a, arm in enumerate(["codec", "model"])
                   for p, one in enumerate(QUALITIES)]
         store.set_plan(points, {point.task_id: {} for point in points},
@@ -30,7 +30,8 @@ def pictures(path: Path) -> Summary:
         for point in points:
             quality = point.sweep["tokenizer.quality"]
             store.add([Trial(point.task_id, i, 0, {"psnr_db": (20 + quality / 10 + point.arm_index + i % 3, 1.0),
-                                                   COST: (quality * 10 + i % 5, 100.0)}, {}, Ledger(channel_uses=quality).to_dict())
+                                                   COST: (quality * 10 + i % 5, 100.0), "bits_per_pixel": (quality, 300.0)},
+                             {}, Ledger(channel_uses=quality).to_dict())
                        for i in range(20)], [])
         return summarise(store)
 
@@ -49,7 +50,7 @@ def test_no_panel_cuts_what_it_shows(tmp_path: Path) -> None:
 def test_quality_is_drawn_over_what_it_cost(tmp_path: Path) -> None:
     """Catches points placed by the sweep instead of by their cost, arms in another order, and a reference at no place."""
     summary = pictures(tmp_path / "r.sqlite")
-    assert costs_that_vary(summary) == [COST]
+    assert costs_that_vary(summary) == [COST, "bits_per_pixel"]
     figure = draw_tradeoff(summary, "psnr_db", COST)
     (axis,) = figure.axes
     for arm in summary.arms:
@@ -63,6 +64,12 @@ def test_quality_is_drawn_over_what_it_cost(tmp_path: Path) -> None:
     assert figure.get_size_inches()[0] == 3.5 and all(text.get_fontsize() >= 6 for text in figure.findobj(Text) if text.get_text())
     names = sorted(path.name for path in save_tradeoffs(summary, tmp_path / "figures"))
     assert names == [f"psnr_db-over-{COST}.{kind}" for kind in ("pdf", "png", "svg")]
+
+
+def test_the_cost_that_the_scenario_shows_is_the_one_that_is_drawn(tmp_path: Path) -> None:
+    """Catches bits per pixel that are asked for and channel uses that are drawn."""
+    summary = pictures(tmp_path / "r.sqlite", "bits_per_pixel")
+    assert {path.stem for path in save_tradeoffs(summary, tmp_path / "figures")} == {"psnr_db-over-bits_per_pixel"}
 
 
 def test_where_nothing_more_is_spent_there_is_no_such_figure(tmp_path: Path) -> None:
