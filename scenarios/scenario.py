@@ -243,7 +243,7 @@ def _anchored(table: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Relative paths in a scenario file are relative to that file, where such a file exists."""
     for key in ("path", *catalogue.MODEL_KEYS):
         value = table.get(key)
-        if isinstance(value, str) and (folder / value).exists():
+        if isinstance(value, str) and value and (folder / value).exists():
             table[key] = str(folder / value)
     return table
 

@@ -115,6 +115,7 @@ def test_command_line_settings_reach_every_arm_and_replace_an_axis():
     ({"sweep": {"chanel.loss_rate": [0.1]}}, "did you mean 'channel'"),
     ({"sweep": {"channel.loss_rate": []}}, "no values"),
     ({"coder": {"name": "entropy", "model": "ngrm"}}, "no model is called 'ngrm'; did you mean 'ngram'"),
+    ({"coder": {"name": "entropy", "judge": ""}}, "coder.judge.name: no model is called ''"),
     ({"coder": {"name": "entropy", "model": "ngram"}}, "knows 256 tokens"),
     ({"channel": {"name": "gilbert_elliott", "loss_rate": 0.8, "mean_burst_packets": 1.5}, "sweep": {}},
      "mean_burst_packets must be >= "),
