@@ -21,7 +21,7 @@ from channel_sim.fidelity import MID_GREY
 from channel_sim.keys import Key
 from channel_sim.stages import Tokenizer
 from channel_sim.types import Item, Reconstruction, Tokens
-from sources import jpeg_damage, png_damage
+from sources import jpeg2000_damage, jpeg_damage, png_damage
 from sources.tokenizers import picture
 
 Shape = tuple[int, ...]
@@ -145,8 +145,9 @@ class LossyCodec(FileCodec):
                 smallest, high = len(found), middle
         if best or self.over_budget == "drop":
             return best
-        raise RequestError(f"tokenizer.target_bytes = {self.target_bytes}: the smallest {type(self).__name__.lower()} file of {name} "
-                           f'has {smallest} bytes; raise it, or take headerless = true, larger pictures or over_budget = "drop"')
+        raise RequestError(f"tokenizer.target_bytes = {self.target_bytes}: the smallest {type(self).__name__.lower()} file of "
+                           f"{name} has {smallest} bytes; raise it, or take headerless = true, larger pictures, or "
+                           'over_budget = "drop"')
 
     def _steps(self, target_bytes: int) -> range:
         """What `_bytes` may be asked for, from the smallest file to the largest."""
@@ -217,8 +218,8 @@ class Avif(LossyCodec):
 class Jpeg2000(LossyCodec):
     """JPEG 2000, irreversible, a bare codestream; `quality` is the PSNR in dB that the coder aims at.
 
-    Bytes are ordered by layer, then by resolution, so what comes before the first hole is decoded as a picture of lower quality,
-    of which no pixel counts as missing. What comes after it is not used.
+    Packets are ordered by layer, then by resolution, so the whole packets before the first hole are decoded as a picture of lower
+    quality, of which no pixel counts as missing. What comes after them is not used.
 
     Source: ITU-T Recommendation T.800 (2002), B.10: a packet whose head begins with a zero bit is empty.
     """
@@ -236,7 +237,7 @@ class Jpeg2000(LossyCodec):
         else:
             mode, layers = "dB", [max(1.0, step - 6.0 * (self.num_layers - 1 - layer)) for layer in range(self.num_layers)]
         file = _write(pixels, self._format, no_jp2=True, irreversible=True, progression="LRCP", quality_mode=mode,
-                      quality_layers=layers)
+                      quality_layers=layers, mct=int(pixels.shape[2] == 3))
         return _without_comment(file)
 
     def _frame(self, shape: Shape, step: int) -> Frame:
@@ -245,15 +246,19 @@ class Jpeg2000(LossyCodec):
         return Frame(blank[:data], ((part + 6, "big", part + 2),), blank[-2:])
 
     def _shown(self, data: bytes, lost: np.ndarray, shape: Shape) -> tuple[np.ndarray, np.ndarray] | None:
+        if not lost.any():
+            return super()._shown(data, lost, shape)
         frame = self._frame(shape, 1)
-        before = int(np.argmax(lost)) if lost.any() else len(data)
-        head = 0 if self.headerless else len(frame.head)
-        if before <= head:
+        start = 0 if self.headerless else len(frame.head)
+        before = data[start:int(np.argmax(lost))]
+        coding = frame.head[frame.head.index(b"\xff\x52"):]
+        whole = jpeg2000_damage.whole_packets(before, *shape, layers=self.num_layers, levels=coding[9],
+                                              block_side=4 << coding[10])
+        if not whole:
             return None
-        if before < len(data):
-            # zeros read as empty packets, so that the codestream is whole again
-            body = data[head:before] + bytes(len(data) - before - (0 if self.headerless else len(frame.tail)))
-            data = body if self.headerless else data[:head] + body + frame.tail
+        # zeros read as empty packets, so that the codestream is whole again
+        body = before[:whole] + bytes(len(data) - start - whole - (0 if self.headerless else len(frame.tail)))
+        data = body if self.headerless else data[:start] + body + frame.tail
         return super()._shown(data, np.zeros(len(data), bool), shape)
 
 
