@@ -3,7 +3,7 @@
 FOLDER holds lossless_png/ and bsds500_val/, which no model was trained on, and bsds500_train/. BSDS pictures are halved in size, to
 leave nothing of their JPEG blocks. Tiles are of 32 × 32 pixels, `--tiles` of each picture at random places. Parts:
 
-savings     real bits of `masked_entropy` against those of the same packets under one table of how often tokens are (order 0), fitted
+savings     real bits of `masked_entropy` against those of the same packets under a table of how often tokens are (order 0), fitted
             to bsds500_train, or, to its greatest favour, to the very tokens that it codes; contexts × rounds, tiles and pictures
 resilience  each context: bits per pixel with preamble and headers, and PSNR at loss of whole packets, with `mean_embedding`
 decoders    PSNR of each decoder behind independent packets; and squared error against what decodes where nothing is lost, which is
