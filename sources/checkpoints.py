@@ -60,3 +60,10 @@ def read_checkpoint(path: Path, settings: TrainingSettings) -> tuple[dict[str, n
         changed = ", ".join(key for key in now if now[key] != before[key])
         raise RequestError(f"--resume: {str(path)!r} was trained with another {changed}; put it back, or leave --resume out")
     return arrays, counters
+
+
+def as_array(variable: Any) -> np.ndarray:
+    """A contiguous copy of what a framework holds."""
+    from keras import ops
+
+    return np.array(ops.convert_to_numpy(ops.copy(variable)), order="C")

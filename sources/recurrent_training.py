@@ -13,7 +13,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from channel_sim.keys import Key
 from sources.bpe import vocabulary
-from sources.checkpoints import TrainingSettings, read_checkpoint, write_checkpoint
+from sources.checkpoints import TrainingSettings, as_array, read_checkpoint, write_checkpoint
 from sources.models.masked_network import MaskedArchitecture
 from sources.models.recurrent import Architecture
 from sources.text_lanes import Encode, Lanes, messages, set_aside
@@ -177,14 +177,14 @@ class Trainer:
 
     def weights(self) -> dict[str, np.ndarray]:
         """float32, as in `Architecture.shapes`."""
-        return {name: _number(value) for name, value in self.model.weight.items()}
+        return {name: as_array(value) for name, value in self.model.weight.items()}
 
     def save(self, path: Path) -> None:
         """Write a checkpoint; the last one is replaced only by a whole one."""
         arrays = {f"weight.{name}": value for name, value in self.weights().items()}
-        arrays |= {name: _number(value) for name, value in self.model.state.items()}
+        arrays |= {name: as_array(value) for name, value in self.model.state.items()}
         arrays |= {f"best.{name}": value for name, value in self.best.items()}
-        arrays |= {f"optimizer.{place}": _number(one) for place, one in enumerate(self.model.optimizer.variables)}
+        arrays |= {f"optimizer.{place}": as_array(one) for place, one in enumerate(self.model.optimizer.variables)}
         arrays |= {"waiting": np.concatenate(self.lanes.waiting), "lengths": np.array([one.size for one in self.lanes.waiting])}
         counters = {"updates": self.updates, "loss": self.loss, "seconds": self.seconds, "cpu_seconds": self.cpu_seconds,
                     "epoch": self.lanes.epoch, "next_piece": self.lanes.next_piece, "curve": [asdict(one) for one in self.curve]}
@@ -208,13 +208,6 @@ class Trainer:
         self.curve = [Point(**one) for one in counters["curve"]]
         self._seconds, self._cpu_seconds = counters["seconds"], counters["cpu_seconds"]
         self._clock, self._cpu_clock = time.monotonic(), time.process_time()
-
-
-def _number(variable: Any) -> np.ndarray:
-    """A contiguous copy, on this side of the backend."""
-    from keras import ops
-
-    return np.array(ops.convert_to_numpy(ops.copy(variable)), order="C")
 
 
 def _nats(logits: np.ndarray, targets: np.ndarray) -> float:

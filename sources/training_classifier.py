@@ -15,7 +15,7 @@ from pydantic import Field
 
 from channel_sim.checks import RequestError
 from channel_sim.keys import Key
-from sources.checkpoints import TrainingSettings, read_checkpoint, write_checkpoint
+from sources.checkpoints import TrainingSettings, as_array, read_checkpoint, write_checkpoint
 from sources.models import classifier
 from sources.models.classifier_network import COLOURS, MID_PIXEL, SIDE, ClassifierArchitecture, centred, folded
 
@@ -178,12 +178,12 @@ class Trainer:
 
     def weights(self) -> dict[str, np.ndarray]:
         """float32, by the paths of Keras."""
-        return {name: _number(one) for name, one in self._variables.items()}
+        return {name: as_array(one) for name, one in self._variables.items()}
 
     def save(self, path: Path) -> None:
         arrays = {f"weight.{name}": value for name, value in self.weights().items()}
         arrays |= {f"best.{name}": value for name, value in self.best.items()}
-        arrays |= {f"optimizer.{place}": _number(one) for place, one in enumerate(self.model.optimizer.variables)}
+        arrays |= {f"optimizer.{place}": as_array(one) for place, one in enumerate(self.model.optimizer.variables)}
         write_checkpoint(path, self.settings, arrays, {"updates": self.updates, "cpu_seconds": self.cpu_seconds,
                                                        "curve": [asdict(one) for one in self.curve], "schedule": self.schedule})
 
@@ -291,9 +291,3 @@ def card(config: dict[str, Any]) -> str:
         "| epochs | CPU seconds | training loss, nats | set aside, accuracy |", "|---|---|---|---|", *rows, "",
         f"Made by `channel-sim train classifier` (channel-sim {config['versions']['channel-sim']}, Keras "
         f"{config['versions']['keras']}); settings are in its .json.", ""])
-
-
-def _number(variable: Any) -> np.ndarray:
-    from keras import ops
-
-    return np.array(ops.convert_to_numpy(variable), order="C")
