@@ -22,13 +22,18 @@ from reports.statistics import Estimate, estimate_all, reason
 T = TypeVar("T")
 _MAIN = ("token_error_rate", "psnr_db", "si_sdr_db", "byte_error_rate", "recovered_fraction", "bit_error_rate", "bits_per_byte",
          "bits_per_token", "channel_uses_per_sample")
-_UNITS = {"db": "dB", "bits": "bits", "bytes": "bytes", "packets": "packets", "seconds": "s"}
+_UNITS = {"db": "dB", "bits": "bits", "bytes": "bytes", "packets": "packets", "slots": "slots", "symbols": "symbols",
+          "tokens": "tokens", "seconds": "s", "ns": "ns", "khz": "kHz", "ghz": "GHz", "kmh": "km/h"}
 _WORDS = {
     "esno_db": "Es/N0 (dB)", "ebno_db": "Eb/N0 (dB)", "packet_bits": "packet payload (bits)",
     "n": "packets in a block, n", "k": "source packets in a block, k", "chrf": "chrF", "psnr_db": "PSNR (dB)", "ssim": "SSIM",
     "psnr_of_mean_mse_db": "PSNR of the mean squared error (dB)", "ms_ssim": "MS-SSIM", "si_sdr_db": "SI-SDR (dB)",
     "brier": "Brier score", "concealment_nll_bits": "concealment NLL (bits)",
-    "recovered_fraction_nonspace": "recovered fraction, non-space", "name": "component",
+    "recovered_fraction_nonspace": "recovered fraction, non-space", "name": "component", "deadline": "deadline (packet times)",
+    "interleave_depth": "interleaving depth (packets)", "target_uses": "channel uses of an item",
+    "target_bytes": "size aimed at (bytes)",
+    "rician_k_db": "Rician K (dB)", "snr_db": "SNR (dB)", "copies": "copies of a packet",
+    "size": "size (pixels)", "kid": "KID", "kid_of_originals": "KID of originals",
 }
 
 
@@ -145,6 +150,8 @@ def words(name: str) -> str:
     if last in _WORDS:
         return f"{name.split('.')[0]}" if last == "name" else _WORDS[last]
     *start, end = last.split("_")
+    if start == ["num"]:
+        return f"number of {end}"
     if start and end in _UNITS and "per" not in start:
         return f"{' '.join(start)} ({_UNITS[end]})"
     return last.replace("_", " ")

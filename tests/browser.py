@@ -73,9 +73,10 @@ class Browser:
         return [entry["message"] for entry in self._send("POST", "/se/log", {"type": "browser"})]
 
     def requests(self) -> list[str]:
-        """Addresses that were asked for since it was last asked."""
+        """Addresses that were asked for since it was last asked; what the page holds itself (data:) is no request."""
         events = [json.loads(entry["message"])["message"] for entry in self._send("POST", "/se/log", {"type": "performance"})]
-        return [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
+        asked = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
+        return [address for address in asked if not address.startswith("data:")]
 
     def screenshot(self, path: Path) -> None:
         path.write_bytes(b64decode(self._send("GET", "/screenshot")))

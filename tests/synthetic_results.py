@@ -1,5 +1,6 @@
 """A results file as a run of text over bursty loss would leave it, made without a run."""
 
+import csv
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -159,6 +160,10 @@ def picture_sample(arm: int, rate: float, item: int, side: int) -> dict[str, Any
               "measured": {"psnr_db": 60.0 if error == 0 else 10 * np.log10(255**2 / error), "bits_per_pixel": 1.5},
               "origin": [[one, len(list(run))] for one, run in groupby(origins)]}
     return record | ({"arrived": png(arrived)} if arm == 1 else {})
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
 
 
 def turns(lost: list[bool]) -> list[int]:
