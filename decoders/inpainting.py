@@ -31,7 +31,8 @@ class Inpainter(Decoder, ABC):
     def mend(self, content: Content, missing: np.ndarray, key: Key) -> Content:
         """uint8 [H, W, C] from it and `missing` bool [H, W] or [H, W, C]; RequestError for what is no picture."""
         if not isinstance(content, np.ndarray) or content.dtype != np.uint8 or content.ndim != 3:
-            raise RequestError(f"decoder {type(self).__name__.lower()} mends pictures; use source images and a tokenizer of pictures")
+            raise RequestError(f"decoder {type(self).__name__.lower()} mends pictures; use source images and a tokenizer of "
+                               "pictures")
         holes = np.broadcast_to(missing if missing.ndim == 3 else missing[..., None], content.shape)
         together = holes.shape[2] == 1 or bool(np.all(holes == holes[..., :1]))
         mended = content.copy()

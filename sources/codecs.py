@@ -30,7 +30,6 @@ _READERS: dict[str, Callable[[io.BytesIO], Image.Image]] = {
     "JPEG": JpegImagePlugin.JpegImageFile, "WEBP": WebPImagePlugin.WebPImageFile, "AVIF": AvifImagePlugin.AvifImageFile,
     "JPEG2000": Jpeg2KImagePlugin.Jpeg2KImageFile, "PNG": PngImagePlugin.PngImageFile,
 }
-_DEFAULT_QUALITY = 75
 _LIBRARIES = {"libjpeg-turbo": "libjpeg_turbo", "libwebp": "webp", "libavif": "avif", "openjpeg": "jpg_2000", "zlib": "zlib"}
 
 
@@ -113,7 +112,8 @@ class LossyCodec(FileCodec):
     this shape. On tiles of 32 pixels that is most of the file.
     """
 
-    quality: int | None = Field(None, ge=1, le=100, description="quality of the codec; 75 where target_bytes is not given either")
+    quality: int | None = Field(None, ge=1, le=100, description="quality of the codec, or of jpeg2000 the PSNR in dB; 75, "
+                                "or 35 dB, where target_bytes is not given either")
     target_bytes: int | None = Field(None, ge=1, description="bytes that the file may have: the highest quality that fits")
     headerless: bool = Field(False, description="leave out what the shape of the picture tells: the head, standard tables")
     over_budget: Literal["refuse", "drop"] = Field("refuse", description="a picture of which no file fits target_bytes: an error, "
@@ -132,7 +132,7 @@ class LossyCodec(FileCodec):
 
     def _sent(self, pixels: np.ndarray, name: str) -> bytes:
         if self.target_bytes is None:
-            return self._bytes(pixels, self.quality or _DEFAULT_QUALITY)
+            return self._bytes(pixels, self.quality or self._usual_quality)
         best, smallest = b"", None
         steps = self._steps(self.target_bytes)
         low, high = 0, len(steps)
@@ -172,12 +172,13 @@ class LossyCodec(FileCodec):
 
     def _whole_file(self, data: bytes, shape: Shape) -> bytes | None:
         """The file that `data` stands for; None where its frame is not that of a picture of this shape."""
-        frame = self._frame(shape, self.quality or _DEFAULT_QUALITY)
+        frame = self._frame(shape, self.quality or self._usual_quality)
         if self.headerless:
             return frame.around(data)
         return data if frame.body(data) is not None else None
 
     _format: ClassVar[str]
+    _usual_quality: ClassVar[int] = 75
 
     @abstractmethod
     def _compress(self, pixels: np.ndarray, step: int) -> bytes:
@@ -197,7 +198,7 @@ class Webp(LossyCodec):
         return _write(pixels, self._format, quality=step)
 
     def _frame(self, shape: Shape, step: int) -> Frame:
-        return Frame(_blank(self, shape, _DEFAULT_QUALITY)[:20], ((4, "little", 8), (16, "little", 20)))
+        return Frame(_blank(self, shape, self._usual_quality)[:20], ((4, "little", 8), (16, "little", 20)))
 
 
 class Avif(LossyCodec):
@@ -209,7 +210,7 @@ class Avif(LossyCodec):
         return _write(pixels, self._format, quality=step, max_threads=1)  # threads would cut the picture into tiles
 
     def _frame(self, shape: Shape, step: int) -> Frame:
-        blank = _blank(self, shape, _DEFAULT_QUALITY)
+        blank = _blank(self, shape, self._usual_quality)
         location, data = blank.index(b"iloc") - 4, blank.index(b"mdat") + 4
         extent = location + int.from_bytes(blank[location:location + 4]) - 4  # the last number of the box
         return Frame(blank[:data], ((extent, "big", data), (data - 8, "big", data - 8)))
@@ -225,6 +226,7 @@ class Jpeg2000(LossyCodec):
     """
 
     _format: ClassVar[str] = "JPEG2000"
+    _usual_quality: ClassVar[int] = 35
     num_layers: int = Field(1, ge=1, le=16, description="quality layers, each of twice the bytes, or 6 dB above, the one before")
 
     def _steps(self, target_bytes: int) -> range:
@@ -290,7 +292,7 @@ class Jpeg(LossyCodec):
 
     def _shown(self, data: bytes, lost: np.ndarray, shape: Shape) -> tuple[np.ndarray, np.ndarray] | None:
         if self.headerless:
-            quality = self.quality or _DEFAULT_QUALITY
+            quality = self.quality or self._usual_quality
             if self.target_bytes is not None:
                 quality, known = data[0], not lost[0]
                 data, lost = data[1:], lost[1:]

@@ -122,7 +122,8 @@ def test_two_targets_exclude_each_other_and_none_means_a_quality():
         with pytest.raises(ValueError, match="exclude each other"):
             kind(quality=50, target_bytes=100)
         item = photograph()
-        assert np.array_equal(kind().encode(item, KEY).values, kind(quality=75).encode(item, KEY).values)
+        usual = kind(quality=35 if kind is Jpeg2000 else 75)
+        assert np.array_equal(kind().encode(item, KEY).values, usual.encode(item, KEY).values)
 
 
 @pytest.mark.parametrize("codec", [Pixels(), *ALL], ids=repr)
