@@ -31,8 +31,8 @@ from decoders import (
     posterior_sample,
     repeat_last,
 )
-from sources import bpe, codecs, coder, fixed_length, images, masked_coder, surprisal_uep, synthetic, text, tokenizers
-from sources.models import classifier, keras_hub, markov, masked, mixture, neural
+from sources import bpe, codecs, coder, fixed_length, images, masked_coder, surprisal_uep, synthetic, text, tokenizers, vq_image
+from sources.models import classifier, keras_hub, markov, masked, masked_grid, mixture, neural
 from sources.models import ngram as ngram_model
 from sources.models import placebos, uniform, weights_file
 
@@ -55,6 +55,7 @@ CATALOGUE: Mapping[str, Mapping[str, type[Component]]] = MappingProxyType({
         "jpeg2000": codecs.Jpeg2000,
         "png": codecs.Png,
         "bpe": bpe.Bpe,
+        "vq_image": vq_image.VqImage,
         "keras_hub": keras_hub.KerasHubTokenizer,
     },
     "models": {
@@ -73,6 +74,8 @@ CATALOGUE: Mapping[str, Mapping[str, type[Component]]] = MappingProxyType({
     "masked_models": {
         "text-masked-small": masked.TextMaskedSmall,
         "masked": masked.Masked,
+        "image-masked-small": masked_grid.ImageMaskedSmall,
+        "masked_grid": masked_grid.MaskedGrid,
     },
     "coders": {
         "fixed_length": fixed_length.FixedLength,
@@ -127,7 +130,8 @@ MODEL_KEYS = ("model", "judge", "guide")
 """Keys of components that name a model."""
 _TAKES_MASKED = (masked_lm.MaskedLm, masked_image.MaskedImage, masked_coder.MaskedEntropy)
 _NAMES = {cls: name for classes in CATALOGUE.values() for name, cls in classes.items()}
-_FORMATS = {ngram_model.FORMAT: "ngram", neural.FORMAT: "recurrent", masked.FORMAT: "masked"}
+_FORMATS = {ngram_model.FORMAT: "ngram", neural.FORMAT: "recurrent", masked.FORMAT: "masked",
+            masked_grid.FORMAT: "masked_grid"}
 
 
 def name_of(component: Component) -> str:

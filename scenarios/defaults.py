@@ -54,6 +54,11 @@ def _knows_the_tokens(model: Any, chain: Chain, where: str) -> None:
     if known != made:
         raise RequestError(f"{where}: {catalogue.name_of(model)} knows {known} tokens, the tokenizer "
                            f"{catalogue.name_of(chain.tokenizer)} makes {made}; choose a model that fits")
+    told, used = getattr(model, "tokenizer_digest", None), chain.tokenizer.digests().get("path")
+    if told is not None and told != used:
+        raise RequestError(f"{where}: {catalogue.name_of(model)} knows the tokens of tokenizer vq_image with weights of SHA-256 "
+                           f"{told[:12]}…, those of {catalogue.name_of(chain.tokenizer)} have {str(used)[:12]}…; name the weights "
+                           "it was trained on as tokenizer.path, or train it anew with channel-sim train image-masked")
 
 
 def _exchanges(chain: Chain, where: str) -> None:
@@ -73,7 +78,8 @@ def _exchanges(chain: Chain, where: str) -> None:
             raise RequestError(f"{where} must be 0, got {chain.receiver.num_exchanges}, with {reason}, or num_exchanges = 0")
 
 
-_SHIPPED = {"models": {"bytes": "ngram", "bpe": "text-small"}, "masked_models": {"bpe": "text-masked-small"}}
+_SHIPPED = {"models": {"bytes": "ngram", "bpe": "text-small"},
+            "masked_models": {"bpe": "text-masked-small", "vq_image": "image-masked-small"}}
 
 
 def _fitting_model(kind: str, built: Mapping[str, Component], where: str) -> str:

@@ -14,10 +14,13 @@ from channel_sim.stages import Component
 from channel_sim.trial import Chain, Delivery, Received, Sent, receive
 from scenarios import catalogue
 from scenarios.scenario import JUDGE, STAGES, load
-from sources.models import fixed_point, masked, neural
+from sources.models import fixed_point, masked, masked_grid, neural
+from sources.models.masked_grid_network import GridArchitecture
 from sources.models.masked_network import MaskedArchitecture
 from sources.models.recurrent import Architecture
 from sources.models.trained import save_weights
+from sources.models.vq_network import NumpyLayers, VqArchitecture
+from sources.vq_image import VqImage, save_network
 
 APART = ("keras_hub",)
 """Needs a package that few have, and keeps the laws in a test of its own."""
@@ -29,6 +32,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "bytes_file": {"path": "some.bin"}, "images": {"path": "tiny.npz"},
     "loss_trace": {"path": "trace.txt"}, "receiver": {"abstain_below": 0.5},
     "recurrent": {"path": "tiny.safetensors"}, "masked": {"path": "tiny-masked.safetensors"},
+    "vq_image": {"path": "tiny-vq.safetensors"}, "masked_grid": {"path": "tiny-grid.safetensors"},
     "coded_link": {"block_bits": 64, "esno_db": 0.0}, "bsc": {"flip_probability": 0.05, "crc": "crc16"},
 }
 """What an entry must be told, or is told so that it has something to do; a link of any name is told an Es/N0."""
@@ -36,7 +40,8 @@ MODEL_OF = {"models": "coder", "masked_models": "decoder"}
 """Whose model an entry is."""
 FOR_SYMBOLS = ("markov", "symbols", "bernoulli")
 OF_PICTURES = {"images": "pixels", "pixels": "pixels", "interpolate": "pixels", "biharmonic": "pixels"} | {
-    name: name for name in ("jpeg", "webp", "avif", "jpeg2000", "png")}
+    name: name for name in ("jpeg", "webp", "avif", "jpeg2000", "png", "vq_image")} | {
+    name: "vq_image" for name in ("masked_grid", "image-masked-small")}
 """Entry that has to do with pictures -> a tokenizer that it works with."""
 
 
@@ -49,6 +54,7 @@ def files() -> Path:
     np.savez(folder / "tiny.npz", images=rough.repeat(4, axis=1).repeat(4, axis=2), labels=np.arange(8) % 3)
     untrained(folder / "tiny.safetensors", vocab_size=256, tokenizer="bytes")
     untrained_masked(folder / "tiny-masked.safetensors")
+    untrained_grid(folder / "tiny-grid.safetensors", untrained_vq(folder / "tiny-vq.safetensors"))
     return folder
 
 
@@ -65,6 +71,25 @@ def untrained_masked(file: Path) -> str:
     weights = MaskedArchitecture(vocab_size=256, embedding=8, hidden=24, merge=16).initial(ROOT.child("masked"))
     weights["head"] *= 8
     save_weights(file, fixed_point.quantise(weights), {"tokenizer": {"name": "bytes"}}, masked.FORMAT)
+    return str(file)
+
+
+def untrained_vq(file: Path) -> str:
+    """Weights of a small picture tokenizer as drawn; its codes are vectors of a picture of noise, so that all are in use."""
+    architecture = VqArchitecture(num_codes=16, code_length=6, channels=8, fine_channels=4, encoder_blocks=1, decoder_blocks=1)
+    weights = architecture.initial(ROOT.child("vq"))
+    noise = 2 * ROOT.child("noise").uniform(1, 16, 16, 3).astype(np.float32) - 1
+    codes = architecture.encoded(NumpyLayers(weights), noise).reshape(16, 6)
+    save_network(file, weights | {"codes": codes, "mean": codes.mean(axis=0)}, {"architecture": architecture.model_dump()})
+    return str(file)
+
+
+def untrained_grid(file: Path, tokenizer: str) -> str:
+    """Weights of a small masked model of that tokenizer's tokens as drawn, but sure of itself."""
+    weights = GridArchitecture(vocab_size=16, embedding=8, channels=12, blocks=2, merge=16).initial(ROOT.child("grid"))
+    weights["head"] *= 8
+    tokens = {"name": "vq_image", "weights_sha256": VqImage(path=tokenizer).digests()["path"]}
+    save_weights(file, fixed_point.quantise(weights), {"tokenizer": tokens}, masked_grid.FORMAT)
     return str(file)
 
 
@@ -85,10 +110,12 @@ def tables_with(kind: str, name: str) -> dict[str, Any]:
         tables["tokenizer"] = {"name": "bpe"}
     if name in OF_PICTURES:
         tables |= {"source": {"name": "images", "path": str(files() / "tiny.npz")}, "tokenizer": {"name": OF_PICTURES[name]}}
+    if name == "masked_grid":
+        tables["tokenizer"]["path"] = str(files() / NEEDED["vq_image"]["path"])
     if kind == "models":
         tables["coder"] = {"name": "entropy", "packet_bits": 128, "model": own if len(own) > 1 else name}
     elif kind == "masked_models":
-        tables["decoder"] = {"name": "masked_lm", "model": own}
+        tables["decoder"] = {"name": "masked_image" if name in OF_PICTURES else "masked_lm", "model": own}
     else:
         tables[stage_of(kind)] = own
     if name in ("masked_lm", "masked_image", "masked_entropy"):

@@ -53,7 +53,7 @@ class Recurrent(Trained, CausalModel):
         return self.frequencies(states[:-1]), states[-1:]
 
     def tokenizer(self) -> Tokenizer:
-        return self.loaded().tokenizer
+        return super().tokenizer()
 
     def _network(self) -> fixed_point.Network:
         network: fixed_point.Network = self.loaded().network

@@ -1,4 +1,4 @@
-"""What `channel-sim train text` makes, read by its path or by the name it ships under."""
+"""What `channel-sim train` makes of networks, read by its path or by the name it ships under."""
 
 from __future__ import annotations
 
@@ -21,12 +21,15 @@ from sources.tokenizers import BytesTokenizer
 
 
 class Loaded(NamedTuple):
-    """What a weights file holds; network: whatever the model's `assemble` makes."""
+    """What a weights file holds; network: whatever the model's `assemble` makes.
+
+    tokens: the tokens it was trained on, as its .json says
+    """
 
     digest: str
     network: Any
     vocab_size: int
-    tokenizer: Tokenizer
+    tokens: dict[str, Any]
 
 
 class Trained(Component, ABC):
@@ -35,11 +38,13 @@ class Trained(Component, ABC):
     form:    the format that the .json beside the weights names
     kind:    what models of that format are called in the catalogue
     shipped: name of the shipped weights; none where a path must be given
+    maker:   the command that makes such weights
     """
 
     form: ClassVar[str]
     kind: ClassVar[str]
     shipped: ClassVar[str] = ""
+    maker: ClassVar[str] = "channel-sim train text"
 
     path: str | None = Field(None, description="trained weights, .safetensors with .json beside; default: the shipped ones")
 
@@ -53,7 +58,7 @@ class Trained(Component, ABC):
         return self.loaded().vocab_size
 
     def tokenizer(self) -> Tokenizer:
-        return self.loaded().tokenizer
+        return _tokenizer(self.loaded().tokens, self._file)
 
     def digests(self) -> dict[str, str]:
         forget()
@@ -61,9 +66,13 @@ class Trained(Component, ABC):
 
     def loaded(self) -> Loaded:
         if self.path is None and not self.shipped:
-            raise RequestError(f"model.path of {self.kind} must be given, got none; make weights with channel-sim train text, "
+            raise RequestError(f"model.path of {self.kind} must be given, got none; make weights with {self.maker}, "
                                "or name a shipped model")
-        return _stamped(self.path or str(weights_file.FOLDER / f"{self.shipped}.safetensors"), type(self))
+        return _stamped(str(self._file), type(self))
+
+    @property
+    def _file(self) -> Path:
+        return Path(self.path) if self.path is not None else weights_file.FOLDER / f"{self.shipped}.safetensors"
 
 
 def forget() -> None:
@@ -79,20 +88,20 @@ def _stamped(path: str, model: type[Trained]) -> Loaded:
         return _load(file, model, file.stat().st_mtime_ns)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise RequestError(f"model.path must be weights of a {model.kind} model with their .json beside them, got {path!r} "
-                           f"({error}); make them with channel-sim train text") from error
+                           f"({error}); make them with {model.maker}") from error
 
 
 @lru_cache(maxsize=4)
 def _load(file: Path, model: type[Trained], modified_ns: int) -> Loaded:
     data, digest, config = weights_file.read(file, model.form)
     weights = load(data)
-    return Loaded(digest, model.assemble(weights), weights["head"].shape[1], _tokenizer(config, file))
+    return Loaded(digest, model.assemble(weights), weights["head"].shape[1], config["tokenizer"])
 
 
-def _tokenizer(config: dict[str, Any], file: Path) -> Tokenizer:
+def _tokenizer(tokens: dict[str, Any], file: Path) -> Tokenizer:
     """The tokenizer that the network was trained on; a vocabulary of its own lies beside the weights."""
-    vocabulary = config["tokenizer"].get("vocabulary")
-    if config["tokenizer"]["name"] == "bytes":
+    vocabulary = tokens.get("vocabulary")
+    if tokens["name"] == "bytes":
         return BytesTokenizer()
     return Bpe(vocabulary=str(file.with_name(vocabulary)) if vocabulary else None)
 

@@ -1,0 +1,138 @@
+"""Pictures to tokens and back: a convolutional network, and a code book of what its cells can look like."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from pydantic import Field
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from channel_sim.checks import RequestError
+from channel_sim.keys import Key
+from channel_sim.stages import Tokenizer
+from channel_sim.types import Item, Origin, Reconstruction, Tokens
+from sources.models import weights_file
+from sources.models.fixed_point import one_blas_thread
+from sources.models.vq_network import FACTOR, NumpyLayers, VqArchitecture, scaled
+
+FORMAT = "channel-sim vq-image 1"
+SHIPPED = weights_file.FOLDER / "vq-image.safetensors"
+
+
+class Network(NamedTuple):
+    """What a weights file holds; codes float32 [num_codes, code_length], their mean in use float32 [code_length]."""
+
+    digest: str
+    architecture: VqArchitecture
+    layers: NumpyLayers
+    codes: np.ndarray
+    mean: np.ndarray
+
+
+class VqImage(Tokenizer):
+    """One token a cell of 4 × 4 pixels: the nearest vector of a code book to what a convolutional network makes of the cell.
+
+        picture ─edges repeated to whole cells─▶ network ─▶ vectors [h, w, code_length] ─nearest code─▶ tokens [h, w]
+        picture ◀──────────cut to size────────── network ◀─ vectors [h, w, code_length] ◀─code book────────────┘
+
+    Any size; a grey picture is coded as three equal colours, whose mean is what is decoded. A token that `blend` speaks of is
+    decoded from the weighted mean of the code vectors; with `draws` the picture is the mean of what each draw decodes to. A lost
+    token is decoded from the mean code vector, and its cell is missing; the cells around it, which the network hears with it,
+    suffer a little. Every picture is worked on alone and on one thread, so its tokens and pixels depend on no other and on no
+    number of threads. Another machine may round sums in floating point another way: a vector that lies as near to two codes may
+    then get the other token, which concerns the sender alone, and a pixel may differ by 1.
+
+    Source: A. van den Oord, O. Vinyals, K. Kavukcuoglu, "Neural discrete representation learning", NeurIPS 2017.
+    """
+
+    revision: ClassVar[int] = 1
+    source: ClassVar[str] = "A. van den Oord, O. Vinyals, K. Kavukcuoglu, NeurIPS 2017"
+
+    path: str | None = Field(None, description="weights from channel-sim train vq-image; default: the shipped ones")
+
+    @property
+    def vocab_size(self) -> int:
+        return len(self.network().codes)
+
+    def digests(self) -> dict[str, str]:
+        return {"path": self.network().digest}
+
+    def network(self) -> Network:
+        """The weights, read once as long as the file stays the same."""
+        file = SHIPPED if self.path is None else Path(self.path)
+        try:
+            return _load(file, file.stat().st_mtime_ns)
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            raise RequestError(f"tokenizer.path must be weights of vq_image with their .json beside them, got {str(file)!r} "
+                               f"({error}); make them with channel-sim train vq-image") from error
+
+    def encode(self, item: Item, key: Key) -> Tokens:
+        picture = item.content
+        if not isinstance(picture, np.ndarray) or picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] not in (1, 3):
+            raise ValueError(f"tokenizer vq_image takes sources of pictures, grey or RGB, got {item.modality!r} ({item.name}); "
+                             "use source images, or another tokenizer")
+        tokens = self.tokens(picture)
+        return Tokens(tokens.ravel(), self.vocab_size, tokens.shape, picture.shape)
+
+    def decode(self, reconstruction: Reconstruction, key: Key) -> tuple[np.ndarray, np.ndarray]:
+        """(uint8 [H, W, C], missing bool [H, W])."""
+        height, width, num_colours = reconstruction.content_shape
+        vectors = self._vectors(reconstruction)
+        decoded = (self.pixels(one.reshape(*reconstruction.grid, -1)) for one in vectors)
+        pixels: np.ndarray = sum(decoded, np.zeros(1, np.float32)) / np.float32(len(vectors))
+        pixels = pixels[:height, :width]
+        if num_colours == 1:
+            pixels = pixels.mean(axis=2, keepdims=True)
+        missing = np.kron(reconstruction.lost.reshape(reconstruction.grid), np.ones((FACTOR, FACTOR), np.bool_))
+        return np.clip(np.round(pixels), 0, 255).astype(np.uint8), missing[:height, :width]
+
+    def tokens(self, picture: np.ndarray) -> np.ndarray:
+        """int32 [ceil(H / 4), ceil(W / 4)] of uint8 [H, W, 1 or 3]."""
+        network = self.network()
+        beyond = [(0, -side % FACTOR) for side in picture.shape[:2]]
+        whole = np.pad(np.broadcast_to(picture, (*picture.shape[:2], 3)), (*beyond, (0, 0)), mode="edge")
+        with one_blas_thread():
+            vectors = network.architecture.encoded(network.layers, scaled(whole)[None])[0]
+            far = np.square(network.codes).sum(axis=1) - 2 * (vectors.reshape(-1, vectors.shape[2]) @ network.codes.T)
+        return far.argmin(axis=1).astype(np.int32).reshape(vectors.shape[:2])
+
+    def pixels(self, vectors: np.ndarray) -> np.ndarray:
+        """float32 [4h, 4w, 3] from 0 to 255 and a little beyond, of code vectors float32 [h, w, code_length]."""
+        network = self.network()
+        with one_blas_thread():
+            return np.clip((network.architecture.decoded(network.layers, vectors[None])[0] + 1) * np.float32(127.5), 0, 255)
+
+    def _vectors(self, reconstruction: Reconstruction) -> list[np.ndarray]:
+        """float32 [n, code_length] of each picture whose mean is the content: one, or one a draw."""
+        network, restored = self.network(), reconstruction.origin != Origin.RECEIVED
+        vectors = network.codes[reconstruction.values]
+        if reconstruction.draws is not None:
+            alternatives = [_replaced(vectors, restored, network.codes[draw]) for draw in reconstruction.draws]
+        elif reconstruction.blend is not None:
+            alternatives = [_replaced(vectors, restored, reconstruction.blend @ network.codes)]
+        else:
+            alternatives = [vectors]
+        return [_replaced(one, reconstruction.lost, network.mean) for one in alternatives]
+
+
+def save_network(file: Path, weights: dict[str, np.ndarray], config: dict[str, Any]) -> None:
+    """Write the weights of `VqArchitecture.shapes`, codes and their mean, in 16-bit floats."""
+    packed = save({name: np.ascontiguousarray(one.astype(np.float16)) for name, one in weights.items()})
+    weights_file.write(file, packed, FORMAT, config)
+
+
+@lru_cache(maxsize=4)
+def _load(file: Path, modified_ns: int) -> Network:
+    data, digest, config = weights_file.read(file, FORMAT)
+    weights = {name: one.astype(np.float32) for name, one in load(data).items()}
+    return Network(digest, VqArchitecture(**config["architecture"]), NumpyLayers(weights), weights["codes"], weights["mean"])
+
+
+def _replaced(vectors: np.ndarray, where: np.ndarray, by: np.ndarray) -> np.ndarray:
+    changed = vectors.copy()
+    changed[where] = by
+    return changed

@@ -1,0 +1,179 @@
+"""The masked model of pictures' tokens: integers equal anywhere, the network that was trained, and what its tables are worth."""
+
+import numpy as np
+import pytest
+from threadpoolctl import threadpool_limits
+
+from channel_sim.checks import RequestError
+from channel_sim.keys import Key
+from scenarios.scenario import load
+from sources.images import Images
+from sources.models import fixed_point
+from sources.models.masked_grid import FORMAT, ImageMaskedSmall, MaskedGrid
+from sources.models.masked_grid_network import GridArchitecture, masks, spread
+from sources.models.trained import save_weights
+from sources.packet_order import low_discrepancy, parted
+from sources.vq_image import VqImage
+from tests.chains import files, tables_with
+
+KEY = Key(8)
+SIZES = GridArchitecture(vocab_size=20, embedding=6, channels=10, blocks=3, merge=12)
+
+
+def drawn(sizes=SIZES):
+    """Float weights as drawn, but sure of themselves, with biases that matter."""
+    weights = sizes.initial(KEY.child("weights"))
+    weights["head"] *= 6
+    return {name: value + (0.1 * KEY.child(name).normal(*value.shape).astype(np.float32) if name.endswith("_bias") else 0)
+            for name, value in weights.items()}
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    file = tmp_path_factory.mktemp("grid") / "tiny.safetensors"
+    save_weights(file, fixed_point.quantise(drawn()), {"tokenizer": {"name": "vq_image", "weights_sha256": "?"}}, FORMAT)
+    return MaskedGrid(path=str(file))
+
+
+def grids(number, known=0.5):
+    """Grids of several sizes with holes, and all of their holes."""
+    sides = [(6, 9), (1, 1), (8, 8), (1, 12), (5, 2), (3, 3), (16, 7), (2, 2)][:number]
+    messages = []
+    for place, (height, width) in enumerate(sides):
+        key = KEY.child("message", place)
+        tokens = key.integers(SIZES.vocab_size, height, width).astype(np.int32)
+        messages.append(np.where(key.child("known").uniform(height, width) < known, tokens, -1))
+        messages[-1].ravel()[0] = -1
+    return messages, [np.flatnonzero(one < 0) for one in messages]
+
+
+def reference(weights, message):
+    """Tables of every place by loops over a padded grid in 64-bit integers, from the equations of `masked_grid_network`."""
+    w = {name: value.astype(np.int64) for name, value in fixed_point.quantise(weights).items()}
+    height, width = message.shape
+
+    def scaled(sums, name):
+        return (sums * w[f"{name}_scale"] + (1 << 23)) >> 24
+
+    def active(values):
+        return np.clip((values + 4) >> 3, 0, 127)
+
+    tokens = np.pad(np.where(message < 0, SIZES.vocab_size, message), 2, constant_values=SIZES.vocab_size + 1)
+    near = w["near"].reshape(5, 5, SIZES.embedding, SIZES.channels)
+    stream = np.zeros((height, width, SIZES.channels), np.int64) + w["near_bias"]
+    for row, column, down, right in np.ndindex(height, width, 5, 5):
+        stream[row, column] += scaled(w["embedded"][tokens[row + down, column + right]] @ near[down, right], "near")
+    for block in range(SIZES.blocks):
+        around = np.pad(active(stream), ((1, 1), (1, 1), (0, 0)))
+        kernel = w[f"inner_{block}"].reshape(3, 3, SIZES.channels, SIZES.channels)
+        inner = np.zeros_like(stream)
+        for row, column, down, right in np.ndindex(height, width, 3, 3):
+            inner[row, column] += around[row + down, column + right] @ kernel[down, right]
+        inner = active(scaled(inner, f"inner_{block}") + w[f"inner_{block}_bias"])
+        stream = stream + scaled(inner @ w[f"outer_{block}"], f"outer_{block}") + w[f"outer_{block}_bias"]
+    merged = active(scaled(active(stream) @ w["merge"], "merge") + w["merge_bias"])
+    logits = scaled(merged @ w["head"], "head") + w["head_bias"]
+    return fixed_point.frequencies(logits.reshape(-1, SIZES.vocab_size).astype(np.int32), 16)
+
+
+def test_tables_are_those_of_the_equations_in_plain_integers(tiny):
+    """Catches a neighbour out of place, a border that is not outside, products that are not exact, and places left uncomputed."""
+    messages, asked = grids(5)
+    for message, places, table in zip(messages, asked, tiny.frequencies(messages, asked)):
+        assert np.array_equal(table, reference(drawn(), message)[places])
+        assert np.all(table.sum(axis=1) == 65536) and table.min() >= 1
+
+
+def test_tables_depend_on_no_neighbour_no_question_and_no_number_of_threads(tiny):
+    """Catches state between messages, places that are only right if others are asked too, and sums that are split."""
+    messages, asked = grids(8)
+    together = tiny.frequencies(messages, asked)
+    for threads in (1, 2):
+        with threadpool_limits(threads):
+            for message, places, table in zip(messages, asked, together):
+                assert np.array_equal(tiny.frequencies([message], [places])[0], table)
+                some = np.arange(places.size)[::-3]
+                assert np.array_equal(tiny.frequencies([message], [places[some]])[0], table[some])
+    assert tiny.frequencies([messages[0]], [np.array([], np.int64)])[0].shape == (0, SIZES.vocab_size)
+
+
+def test_each_token_known_is_heard_and_each_border(tiny):
+    """Catches a model that looks at one side, and a grid that wraps round."""
+    message = np.full((12, 12), -1, np.int32)
+    asked = np.array([5 * 12 + 5])
+    before = tiny.frequencies([message], [asked])[0]
+    for down, right in ((-2, -2), (0, 2), (5, 0), (0, -5), (3, 3)):  # two of the first layer, three of the blocks after it
+        heard = message.copy()
+        heard[5 + down, 5 + right] = 3
+        assert not np.array_equal(tiny.frequencies([heard], [asked])[0], before)
+    for far in ((11, 5), (5, 11)):
+        heard = message.copy()
+        heard[far] = 3
+        assert np.array_equal(tiny.frequencies([heard], [asked])[0], before)
+    corner, middle = (tiny.frequencies([message], [np.array([place])])[0] for place in (0, 65))
+    assert not np.array_equal(corner, middle)
+
+
+def test_masks_have_every_share_and_weigh_the_same():
+    """Catches shares that are never trained on, and rounds of a coder that count for less than others."""
+    masked, weights = masks(KEY, 4000, 8, 8)
+    shares = masked.mean(axis=(1, 2))
+    counts, _ = np.histogram(shares, bins=8, range=(0, 1))
+    assert counts.min() > 300 and counts.max() < 750
+    assert not weights[~masked].any()
+    among = weights.sum(axis=(1, 2))[shares > 0.3] / 64
+    assert 0.9 < among.mean() < 1.1 and np.std(among) < 0.35
+
+
+def test_what_is_spread_is_the_order_in_which_tokens_are_sent():
+    """Catches training on another order than coding."""
+    assert np.array_equal(np.argsort(spread((5, 7)).ravel()), low_discrepancy((5, 7)))
+
+
+def test_tokens_of_other_weights_are_refused_by_name():
+    """Catches a model whose tables speak of other tokens, which costs bits and pictures without a word."""
+    tables = tables_with("masked_models", "masked_grid")
+    load(tables)
+    tables["tokenizer"] = {"name": "vq_image"}
+    tables["decoder"]["model"] = {"name": "masked_grid", "path": str(files() / "other.safetensors")}
+    weights = fixed_point.quantise(GridArchitecture(vocab_size=512, channels=4, embedding=4, blocks=1, merge=8).initial(KEY))
+    save_weights(files() / "other.safetensors", weights, {"tokenizer": {"name": "vq_image", "weights_sha256": "f" * 64}}, FORMAT)
+    with pytest.raises(RequestError, match="decoder.model.*SHA-256 ffffffffffff….*train image-masked"):
+        load(tables)
+
+
+def test_what_is_no_grid_is_refused_with_the_cure(tiny):
+    """Catches a traceback where a decoder of sequences is given the model of grids."""
+    with pytest.raises(RequestError, match="use decoder masked_image"):
+        tiny.frequencies([np.full(9, -1, np.int32)], [np.arange(3)])
+
+
+def test_the_shipped_model_fits_the_shipped_tokenizer_and_saves_bits():
+    """Catches weights of another training: 16 rounds of a photograph that nothing was trained on."""
+    model, tokenizer = ImageMaskedSmall(), VqImage()
+    assert model.tokenizer_digest == tokenizer.digests()["path"]
+    tokens = tokenizer.tokens(Images(scale=0.5).items([0], [KEY])[0].content[64:192, 64:192])
+    message, bits = np.full(tokens.shape, -1, np.int32), 0.0
+    for places in parted(low_discrepancy(tokens.shape), 16):
+        table, = model.frequencies([message], [places])
+        bits -= np.log2(table[np.arange(places.size), tokens.ravel()[places]] / 65536).sum()
+        message.ravel()[places] = tokens.ravel()[places]
+    assert bits / tokens.size < 7.6
+
+
+@pytest.mark.sionna
+def test_integers_follow_the_network_that_is_trained(tiny):
+    """Catches an activation, a unit or an order of weights that differs between training and running; random tables are far off."""
+    from sources.models.masked_grid_network import grid_network
+
+    weights, network = drawn(), grid_network(SIZES)
+    for name, value in weights.items():
+        network.weight[name].assign(value)
+    messages, asked = grids(3)
+    for message, places, table in zip(messages, asked, tiny.frequencies(messages, asked)):
+        given = np.where(message < 0, SIZES.mask, message)[None]
+        logits = np.asarray(network(given))[0].reshape(-1, SIZES.vocab_size)[places].astype(np.float64)
+        wanted = np.exp(logits - logits.max(axis=1, keepdims=True))
+        wanted /= wanted.sum(axis=1, keepdims=True)
+        lost = (wanted * (np.log2(wanted) - np.log2(table / 65536))).sum(axis=1)
+        assert 0 <= lost.mean() < 0.01
