@@ -160,7 +160,7 @@ def card(config: dict[str, Any]) -> str:
         "not for": "other languages and binary data, which cost more than 8 bits a byte; what it proposes is plausible, not true",
     }
     rows = [f"| {one['updates']:,} | {one['tokens']:,} | {one['cpu_seconds']:,.0f} | {one['training_bits_per_token']:.3f} | "
-            f"{one['held_out_bits_per_byte']:.4f} |" for one in _thinned(config["curve"])]
+            f"{one['held_out_bits_per_byte']:.4f} |" for one in thinned(config["curve"])]
     return "\n".join([
         f"# Model card: {kind} text model, {sizes['hidden']} units over {config['tokenizer']['name']}", "", "| | |", "|---|---|",
         *(f"| {name} | {value} |" for name, value in facts.items()), "", "## Learning curve", "",
@@ -169,6 +169,7 @@ def card(config: dict[str, Any]) -> str:
         "settings are in its .json.", ""])
 
 
-def _thinned(curve: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def thinned(curve: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Some points of a learning curve, first and last among them."""
     places = sorted({round(place) for place in np.linspace(0, len(curve) - 1, min(_MOST_ROWS, len(curve)))})
     return [curve[place] for place in places]

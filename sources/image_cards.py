@@ -1,0 +1,73 @@
+"""Model cards of the picture models, from what stands in the .json beside their weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from sources.models.masked_grid_network import GridArchitecture
+from sources.models.vq_network import VqArchitecture
+from sources.training_text import thinned
+
+_REPEATABLE = {True: "bit for bit from data, settings and machine", False: "not bit for bit: the schedule went by the clock"}
+
+
+def vq_card(config: dict[str, Any]) -> str:
+    """Of a picture tokenizer."""
+    architecture, best = VqArchitecture(**config["architecture"]), config["best"]
+    shapes = [*architecture.shapes().values(), (architecture.num_codes, architecture.code_length)]
+    weights = sum(int(np.prod(shape)) for shape in shapes)
+    psnr = ", ".join(f"{name} {value:.2f} dB" for name, value in config.get("psnr_db", {}).items()) or "training goes on"
+    facts = {
+        "what": f"pictures to tokens and back, one of {architecture.num_codes} a cell of 4 × 4; {weights:,} weights in 16 bits",
+        **_training(config, f"{config['settings']['batch_pixels']:,} pixels"),
+        "PSNR of the part set aside, whole pictures": psnr,
+        "order-0 entropy of a token": f"{config['order_0_bits']:.2f} bits on training pictures",
+        "not for": "pictures that must be exact: what a cell looks like is chosen from a code book; text and line art suffer most",
+    }
+    rows = [f"| {one['updates']:,} | {one['cpu_seconds']:,.0f} | {one['training']:.5f} | {-10 * np.log10(one['held_out']):.2f} |"
+            for one in thinned(config["curve"])]
+    heads = "| updates | CPU seconds | training, loss | set aside, PSNR of crops in dB |"
+    return _page("picture tokenizer", facts, [heads, "|---|---|---|---|", *rows], "vq-image", config, best)
+
+
+def grid_card(config: dict[str, Any]) -> str:
+    """Of a masked model of pictures' tokens."""
+    architecture, best, exact = GridArchitecture(**config["architecture"]), config["best"], config["integer_bits"]
+    weights = sum(int(np.prod(shape)) for shape in architecture.shapes().values())
+    measured = f"{best['held_out']:.4f} in training's numbers, " + (
+        "training goes on" if exact is None else f"{exact:.4f} in the integers that run")
+    facts = {
+        "what": f"p(token) given all known ones around it; {architecture.vocab_size:,} tokens, {weights:,} weights in 8 bits",
+        "tokens": f"of vq_image with weights of SHA-256 `{config['tokenizer']['weights_sha256']}`; of no use with others",
+        **_training(config, f"{config['settings']['batch_pixels'] // 16:,} tokens"),
+        "bits a token, averaged over 1/16 … 16/16 of the grid unknown": f"{measured}; crops of the part set aside",
+        "not for": "tokens of another tokenizer; what it proposes is plausible, not true",
+    }
+    rows = [f"| {one['updates']:,} | {one['cpu_seconds']:,.0f} | {one['training']:.3f} | {one['held_out']:.4f} |"
+            for one in thinned(config["curve"])]
+    heads = "| updates | CPU seconds | training, loss | set aside, bits a token |"
+    return _page("masked model of picture tokens", facts, [heads, "|---|---|---|---|", *rows], "image-masked", config, best)
+
+
+def _training(config: dict[str, Any], update: str) -> dict[str, str]:
+    settings, best = config["settings"], config["best"]
+    data = "; ".join(f"{one['name']}, {one['pictures']:,} pictures, SHA-256 `{one['sha256']}`"
+                     for one in config["data"])
+    aside = ", ".join(f"{one['set_aside']:,}" for one in config["data"])
+    return {
+        "data": data,
+        "set aside": f"one of {settings['set_aside_every']} pictures ({aside}), to choose the best weights by",
+        "licence of the data": config["licence"],
+        "steps": f"{best['updates']:,} updates of {update}, seed {settings['seed']}, {best['cpu_seconds']:,.0f} CPU seconds",
+        "repeatable": _REPEATABLE[settings["minutes"] is None],
+    }
+
+
+def _page(kind: str, facts: dict[str, str], curve: list[str], command: str, config: dict[str, Any], best: dict[str, Any]) -> str:
+    return "\n".join([
+        f"# Model card: {kind}", "", "| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in facts.items()), "",
+        "## Learning curve", "", *curve, "",
+        f"Made by `channel-sim train {command}` (channel-sim {config['versions']['channel-sim']}, "
+        f"Keras {config['versions']['keras']}); settings are in its .json.", ""])

@@ -1,0 +1,201 @@
+"""Training of the picture models: settings they share, one update after another, and checkpoints to go on from."""
+
+from __future__ import annotations
+
+import json
+import time
+import tomllib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load_file, save_file
+
+from channel_sim.checks import RequestError
+from channel_sim.keys import Key
+
+_MAY_CHANGE = {"minutes", "updates", "learning_rate", "updates_per_checkpoint", "licence"}
+"""Settings that a resumed training may have another value of."""
+
+
+class Settings(BaseModel):
+    """What a configuration file (TOML) may say; every key has a default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    crop: int = Field(64, ge=4, description="pixels of the side of a crop that is trained on; smaller pictures are taken whole")
+    halve: bool = Field(True, description="halve pictures of 256 pixels a side or more: it takes JPEG history away")
+    learning_rate: float = Field(1e-3, gt=0, description="highest rate of Adam; a cosine takes it to 0")
+    warm_up: float = Field(0.02, ge=0, lt=1, description="part of the training in which the rate rises")
+    clip: float = Field(1.0, gt=0, description="largest norm of a gradient")
+    updates: int = Field(10_000, ge=1, description="updates to train for")
+    minutes: float | None = Field(None, gt=0, description="end the schedule by the clock instead; not repeatable bit for bit")
+    updates_per_checkpoint: int = Field(250, ge=1, description="updates between measurements on the part set aside")
+    set_aside_every: int = Field(20, ge=2, description="one of so many pictures is measured on, not trained on")
+    precision: Literal["float32", "bfloat16"] = Field("float32", description="of products in training")
+    seed: int = Field(1, ge=0, description="of initial weights and of what is drawn from the pictures")
+    licence: str = Field("not stated", description="of the data, for the model card")
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """The settings in a TOML file; RequestError with the key that is wrong."""
+        try:
+            return cls(**tomllib.loads(Path(path).read_text(encoding="utf-8")))
+        except OSError as error:
+            raise RequestError(f"--config must be a file that can be read, got {str(path)!r} ({error.strerror})") from error
+        except tomllib.TOMLDecodeError as error:
+            raise RequestError(f"--config must be TOML, got {str(path)!r} ({error})") from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(map(str, first["loc"]))
+            raise RequestError(f"{path}: {key}: {first['msg']}; keys are {', '.join(cls.model_fields)}") from error
+
+
+@dataclass(frozen=True)
+class Point:
+    """One point of the learning curve; `held_out` is what the best weights have least of, on the part set aside."""
+
+    updates: int
+    cpu_seconds: float
+    seconds: float
+    training: float
+    held_out: float
+
+
+def training_key(settings: Settings) -> Key:
+    """All that is drawn in a training comes from it."""
+    return Key(settings.seed).child("train pictures")
+
+
+class Trainer(ABC):
+    """A training under way: weights, the best so far, optimiser, learning curve; a checkpoint holds it all.
+
+    What an update sees follows from the seed and its number alone, so that a training that is resumed is the same training.
+    """
+
+    def __init__(self, settings: Settings, model: Any, initial: Mapping[str, np.ndarray], loss: Any) -> None:
+        import keras
+
+        self.settings, self.model, self.key = settings, model, training_key(settings)
+        for name, value in initial.items():
+            model.weight[name].assign(value)
+        optimizer = keras.optimizers.Adam(settings.learning_rate, beta_2=0.99, global_clipnorm=settings.clip)
+        optimizer.build(model.trainable_variables)
+        # TensorFlow's graphs beat XLA here on a processor; JAX would run one operation at a time without it
+        model.compile(optimizer, loss, jit_compile=keras.backend.backend() == "jax")
+        self.updates, self.loss, self.curve = 0, float("nan"), list[Point]()
+        self.best = self.weights()
+        self._seconds = self._cpu_seconds = 0.0
+        self._start_clock()
+
+    @abstractmethod
+    def batch(self, key: Key, number: int) -> tuple[np.ndarray, ...]:
+        """What update `number` sees: inputs, targets and, perhaps, weights of the targets."""
+
+    @abstractmethod
+    def held_out(self) -> float:
+        """What is to be as small as possible, on the part set aside, with the weights as they are."""
+
+    def tend(self, number: int) -> None:
+        """What is to be done before update `number`."""
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock seconds so far, those before a checkpoint included."""
+        return self._seconds + time.monotonic() - self._clock
+
+    @property
+    def cpu_seconds(self) -> float:
+        return self._cpu_seconds + time.process_time() - self._cpu_clock
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """(done, total) in updates, or in seconds where the clock decides."""
+        if self.settings.minutes is None:
+            return self.updates, self.settings.updates
+        total = round(60 * self.settings.minutes)
+        return min(total, round(self.seconds)), total
+
+    @property
+    def part_done(self) -> float:
+        """How much of the schedule is behind, 0 to 1."""
+        done, total = self.progress
+        return min(1.0, done / total)
+
+    def update(self) -> None:
+        done, settings = self.part_done, self.settings
+        rise = min(1.0, (done + 1e-3) / (settings.warm_up + 1e-3))
+        self.model.optimizer.learning_rate.assign(settings.learning_rate * rise * 0.5 * (1 + np.cos(np.pi * done)))
+        self.tend(self.updates)
+        loss = float(self.model.train_on_batch(*self.batch(self.key.child("update", self.updates), self.updates)))
+        if hasattr(self.model, "jax_state_sync"):
+            self.model.jax_state_sync()  # until then JAX holds the new weights outside the variables
+        self.loss = loss if not self.updates else 0.98 * self.loss + 0.02 * loss
+        self.updates += 1
+
+    def measure(self) -> bool:
+        """Add a point to the learning curve; whether it is the best so far, and then kept."""
+        held_out = self.held_out()
+        best = all(held_out < one.held_out for one in self.curve)
+        if best:
+            self.best = self.weights()
+        self.curve.append(Point(self.updates, round(self.cpu_seconds, 1), round(self.seconds, 1), round(self.loss, 5),
+                                round(held_out, 5)))
+        return best
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """float32: what is trained, and the state that goes with it."""
+        return {name: _number(value) for name, value in self._variables().items()}
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint; the last one is replaced only by a whole one."""
+        arrays = {f"weight.{name}": value for name, value in self.weights().items()}
+        arrays |= {f"best.{name}": value for name, value in self.best.items()}
+        arrays |= {f"optimizer.{place}": _number(one) for place, one in enumerate(self.model.optimizer.variables)}
+        counters = {"updates": self.updates, "loss": self.loss, "seconds": self.seconds, "cpu_seconds": self.cpu_seconds,
+                    "curve": [asdict(one) for one in self.curve], "settings": self.settings.model_dump()}
+        fresh = path.with_suffix(".new")
+        save_file(arrays, fresh, {"counters": json.dumps(counters)})
+        fresh.replace(path)
+
+    def load(self, path: Path) -> None:
+        """Go on from a checkpoint; RequestError where it is another training's."""
+        try:
+            arrays = load_file(path)
+            with safe_open(path, "numpy") as file:
+                counters = json.loads(file.metadata()["counters"])
+            earlier = type(self.settings)(**counters["settings"])
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise RequestError(f"--resume: no checkpoint can be read from {str(path)!r} ({error}); leave --resume out") from error
+        before, now = ({key: value for key, value in one.model_dump().items() if key not in _MAY_CHANGE}
+                       for one in (earlier, self.settings))
+        if before != now:
+            changed = ", ".join(key for key in now if now[key] != before[key])
+            raise RequestError(f"--resume: {str(path)!r} was trained with another {changed}; put it back, or leave --resume out")
+        for name, variable in self._variables().items():
+            variable.assign(arrays[f"weight.{name}"])
+            self.best[name] = arrays[f"best.{name}"]
+        for place, variable in enumerate(self.model.optimizer.variables):
+            variable.assign(arrays[f"optimizer.{place}"])
+        self.updates, self.loss = counters["updates"], counters["loss"]
+        self.curve = [Point(**one) for one in counters["curve"]]
+        self._seconds, self._cpu_seconds = counters["seconds"], counters["cpu_seconds"]
+        self._start_clock()
+
+    def _variables(self) -> dict[str, Any]:
+        return {**self.model.weight, **self.model.state}
+
+    def _start_clock(self) -> None:
+        self._clock, self._cpu_clock = time.monotonic(), time.process_time()
+
+
+def _number(variable: Any) -> np.ndarray:
+    """A contiguous copy, on this side of the backend."""
+    from keras import ops
+
+    return np.array(ops.convert_to_numpy(ops.copy(variable)), order="C")

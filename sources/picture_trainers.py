@@ -1,0 +1,138 @@
+"""The trainings of picture models: what an update sees, and what is measured on the part set aside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from pydantic import Field
+
+from channel_sim.keys import Key
+from sources.image_training import Settings, Trainer, training_key
+from sources.models.masked_grid_network import GridArchitecture, GridSizes, grid_network, masks, spread
+from sources.models.vq_network import KerasLayers, VqArchitecture, vq_network
+from sources.training_pictures import Collection, crops
+from sources.vq_image import VqImage
+
+_REVIVED_EVERY = 50
+_LAST_REVIVED = 0.8  # of the schedule: codes that are put elsewhere need time to settle
+_MEASURED_BATCHES = 2
+_MEASURED_SHARES = 16
+
+
+class VqSettings(VqArchitecture, Settings):
+    """Settings of a picture tokenizer's training."""
+
+    batch_pixels: int = Field(32768, ge=16, description="pixels of an update")
+
+    def architecture(self) -> VqArchitecture:
+        return VqArchitecture(**{name: getattr(self, name) for name in VqArchitecture.model_fields})
+
+
+class GridSettings(GridSizes, Settings):
+    """Settings of the training of a masked model of pictures' tokens."""
+
+    crop: int = Field(128, ge=4, description="pixels of the side of a crop that is trained on; smaller pictures are taken whole")
+    tokenizer: str | None = Field(None, description="weights of vq_image whose tokens are trained on; default: the shipped ones")
+    batch_pixels: int = Field(131072, ge=16, description="pixels of an update, one token for sixteen")
+
+    def architecture(self, vocab_size: int) -> GridArchitecture:
+        return GridArchitecture(vocab_size=vocab_size, **{name: getattr(self, name) for name in GridSizes.model_fields})
+
+
+class VqTrainer(Trainer):
+    """The tokenizer's training: every update takes crops of one collection, the collections in turn."""
+
+    settings: VqSettings
+
+    def __init__(self, settings: VqSettings, collections: Sequence[Collection]) -> None:
+        self.collections, self.architecture = collections, settings.architecture()
+        network = vq_network(self.architecture, settings.precision)
+        super().__init__(settings, network, self.architecture.initial(training_key(settings).child("weights")), "mse")
+        self._measured = _set_aside(collections, settings, self.key)
+
+    def tend(self, number: int) -> None:
+        if number % _REVIVED_EVERY == 0 and self.part_done < _LAST_REVIVED:
+            self.model.revive(self.batch(self.key.child("revive", number), number)[0], self.key.child("code", number))
+
+    def batch(self, key: Key, number: int) -> tuple[np.ndarray, ...]:
+        collection = self.collections[number % len(self.collections)]
+        pictures = collection.crops(key, *_size(collection, self.settings))
+        return pictures, pictures
+
+    def held_out(self) -> float:
+        """Mean squared error, peak 1, averaged over the collections."""
+        decoded = (np.clip(np.asarray(self.model.predict_on_batch(one)), -1, 1) - one for one in self._measured)
+        return float(np.mean([np.square(one).mean() / 4 for one in decoded]))
+
+
+class GridTrainer(Trainer):
+    """The masked model's training: crops as in the tokenizer's, as tokens, of which another share is masked in every crop."""
+
+    settings: GridSettings
+
+    def __init__(self, settings: GridSettings, collections: Sequence[Collection]) -> None:
+        import keras
+
+        tokenizer = VqImage(path=settings.tokenizer)
+        self.collections, self.tokenizer_digest = collections, tokenizer.digests()["path"]
+        self._network = tokenizer.network()
+        self.architecture = settings.architecture(len(self._network.codes))
+        network = grid_network(self.architecture, settings.precision)
+        super().__init__(settings, network, self._initial(training_key(settings).child("weights")),
+                         keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        self._measured = [self._tokens(one) for one in _set_aside(collections, settings, self.key)]
+
+    def batch(self, key: Key, number: int) -> tuple[np.ndarray, ...]:
+        collection = self.collections[number % len(self.collections)]
+        tokens = self._tokens(collection.crops(key, *_size(collection, self.settings)))
+        masked, weights = masks(key.child("masks"), *tokens.shape)
+        return np.where(masked, self.architecture.mask, tokens), tokens, weights
+
+    def held_out(self) -> float:
+        return self.bits(lambda given: np.asarray(self.model.predict_on_batch(given)))
+
+    def bits(self, logits: Callable[[np.ndarray], np.ndarray]) -> float:
+        """Bits a token, averaged over the last 1/16 … 16/16 of the order in which tokens are sent, and over the collections.
+
+        It is about what coding in 16 rounds costs. `logits` of tokens [n, h, w], `mask` among them, are natural logarithms of
+        probabilities up to a constant, [n, h, w, vocab_size].
+        """
+        costs = []
+        for tokens in self._measured:
+            known = np.arange(len(tokens))[:, None, None] % _MEASURED_SHARES / _MEASURED_SHARES
+            masked = spread(tokens.shape[1:]) >= known
+            exact = logits(np.where(masked, self.architecture.mask, tokens)).astype(np.float64)
+            exact -= exact.max(axis=3, keepdims=True)
+            chosen = np.take_along_axis(exact, tokens[..., None], 3)[..., 0] - np.log(np.exp(exact).sum(axis=3))
+            costs.append(np.mean([-one[where].mean() for one, where in zip(chosen, masked) if where.any()]) / np.log(2))
+        return float(np.mean(costs))
+
+    def _initial(self, key: Key) -> dict[str, np.ndarray]:
+        """Tokens that look alike begin alike: the first numbers of a token's vector are those of its code."""
+        initial, codes = self.architecture.initial(key), self._network.codes
+        length = min(codes.shape[1], self.architecture.embedding)
+        initial["embedding"][:len(codes), :length] = ((codes - codes.mean(axis=0)) / (2 * codes.std()))[:, :length]
+        return initial
+
+    def _tokens(self, pictures: np.ndarray) -> np.ndarray:
+        """int32 [n, h/4, w/4] of float32 [n, h, w, 3], many at once: a near tie may fall otherwise than in `VqImage`."""
+        from keras import ops
+
+        network = self._network
+        vectors = network.architecture.encoded(KerasLayers(network.layers.weights), ops.convert_to_tensor(pictures))
+        far = np.square(network.codes).sum(axis=1) - 2 * (ops.convert_to_numpy(vectors) @ network.codes.T)
+        return far.argmin(axis=-1).astype(np.int32)
+
+
+def _size(collection: Collection, settings: VqSettings | GridSettings) -> tuple[int, int]:
+    """(crops of an update, pixels of their side)."""
+    side = collection.side(settings.crop)
+    return max(1, settings.batch_pixels // side ** 2), side
+
+
+def _set_aside(collections: Sequence[Collection], settings: VqSettings | GridSettings, key: Key) -> list[np.ndarray]:
+    """Crops of each collection to measure on, the same whenever it is measured."""
+    sizes = [_size(one, settings) for one in collections]
+    return [crops(one.aside, key.child("measure", place), _MEASURED_BATCHES * count, side)
+            for place, (one, (count, side)) in enumerate(zip(collections, sizes))]
