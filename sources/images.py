@@ -83,6 +83,15 @@ class Images(Source):
     def digests(self) -> dict[str, str]:
         return {"path": _digest(_pictures(self.path).files)}
 
+    def assembled(self, contents: Sequence[np.ndarray]) -> np.ndarray:
+        """uint8 [H, W, C]: what all items of a source of one file show, tiles side by side again."""
+        if self.crop != "tile":
+            return contents[0]
+        height, width = self._sides
+        rows, columns = np.array(_scaled(_pictures(self.path).shapes[0], self.scale or 1.0)) // self._sides
+        grid = np.reshape(contents, (rows, columns, height, width, -1))
+        return grid.swapaxes(1, 2).reshape(rows * height, columns * width, -1)
+
     @property
     def _sides(self) -> tuple[int, int]:
         assert self.size is not None

@@ -14,6 +14,7 @@ from PIL import Image
 from channel_sim.checks import RequestError
 from channel_sim.keys import Key
 from channel_sim.types import Item
+from scenarios.transmit import transmit
 from sources.images import PHOTOGRAPHS, Images
 
 
@@ -221,3 +222,45 @@ def test_the_photographs_of_scikit_image_need_no_download():
     source = Images()
     assert source.num_items == len(PHOTOGRAPHS) and len(source.digests()["path"]) == 64
     assert items(source, 0)[0].name == "astronaut.png" and pixels(source).shape == (512, 512, 3)
+
+
+def test_tiles_make_up_their_picture_again(tmp_path: Path):
+    """Catches tiles put back column by column, or turned."""
+    picture = noise(11, 7, 3)
+    path = saved(tmp_path / "a.png", picture)
+    tiles = Images(path=path, size=(4, 3), crop="tile")
+    assert np.array_equal(tiles.assembled([pixels(tiles, index) for index in range(4)]), picture[:8, :6])
+    assert np.array_equal(Images(path=path).assembled([picture]), picture)
+
+
+def test_a_picture_is_sent_and_comes_back_as_a_picture(tmp_path: Path):
+    """Catches a file of bytes where a PNG should lie, tiles out of place, and a scenario over pictures that refuses one."""
+    picture = noise(3, 2, 3).repeat(8, axis=0).repeat(8, axis=1)
+    scenario = tmp_path / "s.toml"
+    scenario.write_text("""
+        question = "?"
+        items = 1
+        [source]
+        name = "images"
+        size = 8
+        crop = "tile"
+        [tokenizer]
+        name = "png"
+        [[arm]]
+        label = "clean"
+        channel = { name = "ideal" }
+        [[arm]]
+        label = "mended"
+        channel = { name = "packet_loss", loss_rate = 0.99 }
+        tokenizer = { name = "pixels" }
+        decoder = { name = "interpolate" }
+    """)
+    page = transmit(Path(saved(tmp_path / "mine.bmp", picture)), str(scenario), tmp_path / "out", {})
+    assert "data:image/png" in page.read_text()
+    with Image.open(tmp_path / "out" / "clean" / "restored.png") as arrived:
+        assert np.array_equal(np.array(arrived), picture)
+    with Image.open(tmp_path / "out" / "mended" / "arrived.png") as arrived:
+        assert np.array(arrived).shape == picture.shape and np.mean(np.array(arrived) == 128) > 0.8
+    (tmp_path / "note.txt").write_text("no picture")
+    with pytest.raises(RequestError, match="note.txt.* cannot be read as a picture"):
+        transmit(tmp_path / "note.txt", str(scenario), tmp_path / "out", {})
