@@ -65,9 +65,9 @@ def key(*parts: str | bytes) -> bytes:
 
 
 def identity(component: Component) -> str:
-    """All that a component's numbers depend on: its class, revision and fields, and what its files hold."""
+    """All that a component's numbers depend on: its class, revision and fields that count, and what its files hold."""
     cls = type(component)
-    fields = {name: getattr(component, name) for name in cls.model_fields}
+    fields = {name: getattr(component, name) for name in cls.model_fields if name not in component.ignored_fields}
     described = [cls.__module__, cls.__qualname__, cls.revision, fields, component.digests()]
     return json.dumps(described, default=lambda value: identity(value) if isinstance(value, Component) else repr(value))
 

@@ -182,8 +182,7 @@ def model_table(model: Any, where: str) -> Mapping[str, Any]:
     if isinstance(model, Mapping):
         return model
     if not isinstance(model, str):
-        allowed = ", ".join(CATALOGUE["models"])
-        raise RequestError(f"{where}: must be a name, a path or a table, got {model!r}; allowed are {allowed}")
+        raise RequestError(f"{where}: must be a name, a path or a table, got {model!r}; channel-sim list shows the names")
     return {"name": _trained(Path(model), where), "path": model} if model.endswith(".safetensors") else {"name": model}
 
 

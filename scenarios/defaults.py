@@ -48,6 +48,7 @@ def fits(chain: Chain, where: str) -> None:
 
 def _knows_the_tokens(model: Any, chain: Chain, where: str) -> None:
     try:
+        model.digests()  # whether its files are there
         known, made = model.vocab_size, chain.tokenizer.vocab_size
     except RequestError as error:
         raise RequestError(f"{where}: {error}") from error

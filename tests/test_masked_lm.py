@@ -228,9 +228,17 @@ def test_a_guide_says_what_a_narrow_beam_holds():
 def test_weights_that_are_none_are_refused_by_arm_and_key(key):
     """Catches a complaint of some model.path that leaves open which arm's, and of which table."""
     causal = {"name": "masked", "path": str(files() / "tiny.safetensors")}
-    decoder = {"name": "masked_lm" if key == "model" else "lm_beam", key: causal}
-    with pytest.raises(RequestError, match=f"arm 'a': decoder.{key}: model.path must be weights of a masked model.*make them with"):
-        load({"question": "?", "arm": [{"label": "a"}], "decoder": decoder})
+    for given, told in ((causal, "model.path must be weights of a masked model.*make them with"), (7, "a name, a path or a table")):
+        decoder = {"name": "masked_lm" if key == "model" else "lm_beam", key: given}
+        with pytest.raises(RequestError, match=f"arm 'a': decoder.{key}: .*{told}"):
+            load({"question": "?", "arm": [{"label": "a"}], "decoder": decoder})
+
+
+def test_ngram_weights_that_are_none_are_refused_by_arm_and_key():
+    """Catches files of a model that are looked for only after it was found to fit."""
+    coder = {"name": "entropy", "model": {"name": "ngram", "path": "none.safetensors"}}
+    with pytest.raises(RequestError, match="arm 'a': coder.model: model.path must be n-gram weights"):
+        load({"question": "?", "arm": [{"label": "a"}], "coder": coder})
 
 
 def test_a_scenario_names_a_guide_by_its_path_and_only_a_masked_one():

@@ -286,7 +286,8 @@ def test_a_judge_that_is_not_asked_is_not_loaded():
     """Catches weights that are read, or asked for, where damaged packets are dropped; where they are not, they must be there."""
     coder = {"name": "entropy", "judge": {"name": "recurrent", "path": "none.safetensors"}}
     tables = {"question": "?", "arm": [{"label": "a"}], "coder": coder}
-    assert "judge" not in load(tables).tasks[0].resolved["coder"]
+    task = load(tables).tasks[0]
+    assert "judge" not in task.resolved["coder"] and memo.identity(task.chain.coder)
     with pytest.raises(RequestError, match="arm 'a': coder.judge: model.path must be weights of a recurrent model"):
         load(tables | {"coder": coder | {"repair": "list"}})
 
