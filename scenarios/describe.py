@@ -13,8 +13,9 @@ from channel_sim.stages import Channel, Component
 from scenarios import catalogue
 from scenarios.notes import markers
 from scenarios.scenario import Scenario, Task, components
+from sources.codecs import library_versions
 
-_PACKAGES = ("channel-sim", "numpy", "scipy", "numba", "constriction", "sionna-no-rt", "tensorflow")
+_PACKAGES = ("channel-sim", "numpy", "scipy", "numba", "constriction", "pillow", "scikit-image", "sionna-no-rt", "tensorflow")
 
 
 def facts(scenario: Scenario, command: str) -> dict[str, Any]:
@@ -48,7 +49,8 @@ def provenance(command: str, digests: dict[str, str] | None = None) -> dict[str,
     """Versions, machine, commit, command, and SHA-256 of the data and weights that went in."""
     return {
         "command": command,
-        "versions": {"python": platform.python_version()} | {name: _version(name) for name in _PACKAGES},
+        "versions": {"python": platform.python_version()} | {name: _version(name) for name in _PACKAGES}
+        | library_versions(),
         "device": f"{platform.machine()}, {os.cpu_count()} CPUs, {platform.system()}",
         "commit": _commit(),
         "digests": digests or {},

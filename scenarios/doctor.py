@@ -11,7 +11,9 @@ import numpy as np
 
 from channel_sim.keys import Key
 from channel_sim.trial import run, send
+from channel_sim.types import Evidence, Item, hard_decision
 from scenarios.scenario import load, shipped
+from sources.codecs import Avif, Jpeg, Jpeg2000, Png, Webp, library_versions
 
 _LINK = {"name": "coded_link", "code": "ldpc", "block_bits": 256, "code_rate": 0.5, "modulation": "qpsk", "fading": "awgn",
          "esno_db": 10.0}
@@ -55,6 +57,16 @@ def _entropy_coding() -> str:
     return f"n-gram codes {tokens.values.size} bytes in {int(packets.num_bits.sum())} bits (constriction {version('constriction')})"
 
 
+def _image_codecs() -> str:
+    picture = Item(np.full((16, 16, 3), 100, np.uint8), "image", "grey")
+    for codec in (Jpeg(), Webp(), Avif(), Jpeg2000(), Png()):
+        tokens = codec.encode(picture, Key(0))
+        received = Evidence(np.ones(tokens.values.size, bool), tokens.values, 256, content_shape=tokens.content_shape)
+        if codec.decode(hard_decision(received), Key(0))[1].any():
+            raise RuntimeError(f"{type(codec).__name__} reads not what it writes; install Pillow from its wheel")
+    return ", ".join(f"{name} {number}" for name, number in library_versions().items())
+
+
 def _link() -> str:
     scenario = load({"question": "?", "items": 1, "source": {"name": "text", "item_bytes": 128}, "channel": _LINK,
                      "arm": [{"label": "check"}]})
@@ -69,5 +81,6 @@ _CHECKS: dict[str, Callable[[], str]] = {
     "python": _python,
     "scenarios": _scenarios,
     "entropy coding": _entropy_coding,
+    "image codecs": _image_codecs,
     "sionna link": _link,
 }
