@@ -16,6 +16,7 @@ from __future__ import annotations
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from channel_sim.keys import Key
 from channel_sim.store import Curve, Store
 from reports.bootstrap import bca, expanded_tail, weights_of
 from reports.statistics import Estimate
@@ -29,14 +30,18 @@ _SOURCE = "KID of one half of the originals from the other: M. Bińkowski et al.
 
 
 def realism(store: Store, task_id: str) -> dict[str, Estimate]:
-    """`kid` of a task's restored pictures from their originals, and `kid_of_originals` of one half of those from the other."""
+    """`kid` of a task's restored pictures from their originals, and `kid_of_originals` of one half of those from the other.
+
+    Which half an original is in is drawn: neighbours may be tiles of one photograph, and halves of other photographs would differ.
+    """
     items, features = store.features(task_id)
     distinct, first = np.unique(items, return_index=True)
     distinct, first = distinct[:MOST_PICTURES], first[:MOST_PICTURES]
     chosen = np.isin(items, distinct)
     originals, half = features[first, 0], len(distinct) // 2
+    drawn = originals[np.argsort(Key(0).child("halves").uniform(len(distinct)))]
     found = {"kid": kernel_distance(originals, features[chosen, 1], np.searchsorted(distinct, items[chosen])),
-             "kid_of_originals": kernel_distance(originals[:half], originals[half:2 * half], np.arange(half))}
+             "kid_of_originals": kernel_distance(drawn[:half], drawn[half:2 * half], np.arange(half))}
     return {metric: one for metric, one in found.items() if one is not None}
 
 

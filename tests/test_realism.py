@@ -149,7 +149,8 @@ def test_the_distance_is_in_tables_figures_and_the_page(tmp_path: Path):
                             .astype(np.float32))
         assert far.estimate("kid") == expected and far.estimate("kid").low > near.estimate("kid").high
         real = far.estimate("kid_of_originals")
-        assert real == near.estimate("kid_of_originals") == distance(original[:30], original[30:]) and real.num_items == 30
+        halves = np.argsort(Key(0).child("halves").uniform(60)).reshape(2, 30)
+        assert real == near.estimate("kid_of_originals") == distance(*original[halves]) and real.num_items == 30
         assert not far.reasons.keys() & far.estimates.keys()
         assert [(one.label, one.value) for one in summary.curves] == [(REFERENCE, real.mean)] * 2
         write_summary_csv(store, tmp_path / "summary.csv")
@@ -159,6 +160,19 @@ def test_the_distance_is_in_tables_figures_and_the_page(tmp_path: Path):
         assert REFERENCE in [text.get_text() for text in draw_metric(summary, "kid").legends[0].get_texts()]
         page = write_report(store, tmp_path).read_text()
         assert "<svg" in page and REFERENCE in page and "kid" in page
+
+
+def test_halves_of_originals_are_alike_whatever_their_order(tmp_path: Path):
+    """Catches halves by the order of items: of tiles, picture by picture, they would be of different photographs."""
+    key, photographs = Key(7), 12
+    with closing(Store.create(tmp_path / "r.sqlite", {"name": "s"})) as store:
+        store.set_plan([Point(0, 0, "a", {}, "t")], {"t": {"evaluator": {}}}, [])
+        tiles = np.repeat(2.0 * (np.arange(photographs) >= photographs // 2), 10)[:, None] + key.normal(120, DIMENSION) * 0.1
+        pairs = np.stack([tiles, tiles], axis=1).astype(np.float32)
+        store.add([Trial("t", item, 0, {}, {}, {}, features=pack_features(pair)) for item, pair in enumerate(pairs)])
+        (row,) = summarise(store).rows
+    real, apart = row.estimate("kid_of_originals"), distance(tiles[:60], tiles[60:])
+    assert real is not None and real.low < 0 < real.high and apart.low > 10 * real.high  # the negative control
 
 
 def test_a_store_without_features_is_reported_as_it_was(tmp_path: Path):
