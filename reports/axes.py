@@ -68,12 +68,29 @@ def highest_shown(summary: Summary, metric: str) -> float:
 
 
 def curves_of(summary: Summary, metric: str) -> dict[str, dict[int, float]]:
-    """Label -> sweep point -> value."""
+    """Label -> sweep point -> value: closed forms, then envelopes of arms."""
     found: dict[str, dict[int, float]] = {}
     for curve in summary.curves:
         if curve.metric == metric:
             found.setdefault(curve.label, {})[curve.point_index] = curve.value
-    return found
+    return found | envelopes_of(summary, metric)
+
+
+def envelopes_of(summary: Summary, metric: str) -> dict[str, dict[int, float]]:
+    """Label -> sweep point -> the best mean of the arms that an envelope names; none of costs.
+
+    Which arm that is was chosen with the very items that are drawn: what a sender could reach who knew, so it is called an oracle.
+    """
+    better, cost = describe(metric).better, describe(metric).unit in ("use", "bit")
+    if better == "neither" or cost:
+        return {}
+    best = max if better == "higher" else min
+    found: dict[str, dict[int, float]] = {}
+    for label, arms in summary.meta.get("envelopes", {}).items():
+        means = {index: [one.mean for row in summary.at(index) if row.point.arm in arms and (one := row.estimate(metric))]
+                 for index in summary.points}
+        found[f"{label} (oracle)"] = {index: best(values) for index, values in means.items() if values}
+    return {label: curve for label, curve in found.items() if curve}
 
 
 def markers_of(summary: Summary) -> list[dict[str, Any]]:

@@ -31,6 +31,7 @@ def facts(scenario: Scenario, command: str) -> dict[str, Any]:
         "sweep": scenario.sweep,
         "show": list(scenario.show),
         "markers": markers(scenario),
+        "envelopes": scenario.envelopes,
         "scenario_toml": scenario.text,
         "arms": [{"label": task.arm, "chain": _stages(task)} for task in first],
         "assumptions": list(dict.fromkeys(sentence for one in components for sentence in one.assumed())),

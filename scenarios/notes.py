@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from channel_sim import theory
+from channel_sim.link import CodedLink
 from channel_sim.store import Store
 from scenarios.scenario import Scenario, Task
 from sources.coder import Entropy
@@ -27,13 +28,31 @@ def markers(scenario: Scenario) -> list[dict[str, Any]]:
 
 def notes(scenario: Scenario, store: Store) -> list[str]:
     """What the report should say in words."""
-    return [*_break_even(scenario), *_holes(scenario, store)]
+    return [*_break_even(scenario), *_holes(scenario, store), *_envelopes(scenario), *_cliffs(scenario)]
 
 
 def _break_even(scenario: Scenario) -> list[str]:
     return [f"Theory: at one channel use a symbol an entropy code with ideal parity is free of errors below a loss rate of "
             f"{marker['label']}, where the best prior is not; above it the parity fails at once and the prior goes on. "
             "Real codes of finite length fail a little earlier." for marker in markers(scenario)]
+
+
+def _envelopes(scenario: Scenario) -> list[str]:
+    return [f"At every point “{name}” is whichever of its {len(arms)} arms did best on the very items that are drawn. No sender "
+            "knows that beforehand: it is an oracle, and bounds from above what adaptation can reach with these arms."
+            for name, arms in scenario.envelopes.items()]
+
+
+def _cliffs(scenario: Scenario) -> list[str]:
+    """Of codes that erase what they cannot decode, over the power they are given."""
+    swept = scenario.sweep.keys() & {"channel.esno_db", "channel.ebno_db"}
+    coded = any(isinstance(task.chain.channel, CodedLink) and task.chain.channel.code != "uncoded"
+                and task.chain.channel.erases_on_crc_failure for task in scenario.tasks)
+    if not (swept and coded and any(task.chain.source.modality == "image" for task in scenario.tasks)):
+        return []
+    return ["The cliff: a code block is either decoded without error or lost. Within a decibel or two all blocks of an arm go from "
+            "one to the other, and the picture with them; above, more power buys nothing, as the quality was fixed by the file's "
+            "bytes. A higher rate or modulation moves the cliff to the right and what lies above it up."]
 
 
 def _holes(scenario: Scenario, store: Store) -> list[str]:

@@ -51,6 +51,7 @@ class _File(BaseModel):
     sweep: dict[str, list[Any]] = {}
     stop: Stop | None = None
     show: list[str] = Field([], description="metrics to show first in the report")
+    envelopes: dict[str, list[str]] = Field({}, description="name -> labels of arms, of which the best at each point is drawn")
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ class Scenario:
     """A loaded scenario: every task resolved and validated. `text` is the file as written, with its overrides noted.
 
     items: how many there are at most; fewer where `stop`, which changes no number of any trial, is met before
+    envelopes: name -> arms of which figures show the best at every point
     """
 
     name: str
@@ -81,6 +83,7 @@ class Scenario:
     replicates: int
     sweep: dict[str, list[Any]]
     show: tuple[str, ...]
+    envelopes: dict[str, list[str]]
     tasks: tuple[Task, ...]
     stop: Stop | None = None
 
@@ -110,6 +113,7 @@ def load(request: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] |
     _check_show(file, name)
     labels = _labels(file, name)
     _check_baseline(file, labels, name)
+    _check_envelopes(file, labels, name)
     points = [dict(zip(file.sweep, values, strict=True)) for values in itertools.product(*_axes(file, name))]
     stages = [_arm_tables(file, arm, folder, f"{name}: arm {label!r}") for arm, label in zip(file.arm, labels, strict=True)]
     _check_keys([*file.sweep, *fixed], stages, name)
@@ -118,7 +122,7 @@ def load(request: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] |
                   for point_index, point in enumerate(points))
     noted = "".join(f"# set on the command line: {key} = {value!r}\n" for key, value in (overrides or {}).items())
     return Scenario(Path(name).stem, noted + text, file.question, file.seed, _num_items(file), file.replicates, file.sweep,
-                    tuple(file.show), tasks, file.stop)
+                    tuple(file.show), file.envelopes, tasks, file.stop)
 
 
 def describe(component: Component, *, identity: bool = False) -> dict[str, Any]:
@@ -204,6 +208,16 @@ def _check_baseline(file: _File, labels: list[str], name: str) -> None:
         raise RequestError(f"{name}: stop.baseline: no arm is called {baseline!r}{catalogue.nearest(baseline, labels)}")
     if baseline is not None and len(labels) == 1:
         raise RequestError(f"{name}: stop.baseline: there is no second arm to compare with; use half_width")
+
+
+def _check_envelopes(file: _File, labels: list[str], name: str) -> None:
+    for envelope, arms in file.envelopes.items():
+        for arm in arms:
+            if arm not in labels:
+                raise RequestError(f"{name}: envelopes.{envelope!r}: no arm is called {arm!r}{catalogue.nearest(arm, labels)}")
+        if len(arms) < 2:
+            raise RequestError(f"{name}: envelopes.{envelope!r}: must name two arms or more, got {len(arms)}; name them, or leave "
+                               "it out")
 
 
 def _check_show(file: _File, name: str) -> None:
