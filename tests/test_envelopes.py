@@ -16,7 +16,8 @@ def test_an_envelope_is_the_best_of_its_arms_at_every_point(tmp_path):
     store = synthetic_store(tmp_path / "results.sqlite", num_items=12)
     summary = summarise(store)
     summary.meta["envelopes"] = {"two": list(ARMS)[:2]}
-    means = {arm: {row.point.point_index: row.estimate("token_error_rate").mean for row in summary.of(arm)} for arm in list(ARMS)[:2]}
+    means = {arm: {row.point.point_index: row.estimate("token_error_rate").mean for row in summary.of(arm)}
+             for arm in list(ARMS)[:2]}
     curve = curves_of(summary, "token_error_rate")["two (oracle)"]
     assert curve == {index: min(of_arm[index] for of_arm in means.values()) for index in summary.points}
     assert not any(label.startswith("two") for label in curves_of(summary, "channel_uses_per_sample"))
