@@ -4,32 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 
 from channel_sim.checks import RequestError
 from channel_sim.keys import Key
+from channel_sim.stages import Tokenizer
 from channel_sim.trial import send
 from channel_sim.types import Evidence
 from scenarios.scenario import Scenario, Task
 
 _TOKENS = 4
+Result = TypeVar("Result")
 
 
 def rehearse(scenario: Scenario) -> None:
     """Some parts fit one by one and not together, which only a trial shows. `RequestError` names arm and reason."""
     senders = {(task.chain.source, task.chain.tokenizer, task.chain.coder): task for task in scenario.tasks}
     decoders = {(task.chain.tokenizer, task.chain.decoder): task for task in scenario.tasks}
+    sides: dict[Tokenizer, int] = {}
     for task in senders.values():
-        _try(scenario, task, partial(send, task.chain, [0], Key(scenario.seed)))
+        sent, = _try(scenario, task, partial(send, task.chain, [0], Key(scenario.seed)))
+        sides[task.chain.tokenizer] = len(sent.tokens.grid)
     for task in decoders.values():
-        nothing = Evidence(np.zeros(_TOKENS, bool), np.zeros(_TOKENS, np.int32), task.chain.tokenizer.vocab_size)
+        tokenizer = task.chain.tokenizer
+        grid = (1,) * (sides[tokenizer] - 1) + (_TOKENS,)  # some models read grids of two sides alone
+        nothing = Evidence(np.zeros(_TOKENS, bool), np.zeros(_TOKENS, np.int32), tokenizer.vocab_size, grid)
         _try(scenario, task, partial(task.chain.decoder.restore, [nothing], [Key(scenario.seed)]))
 
 
-def _try(scenario: Scenario, task: Task, part: Callable[[], object]) -> None:
+def _try(scenario: Scenario, task: Task, part: Callable[[], Result]) -> Result:
     try:
-        part()
+        return part()
     except RequestError:
         raise
     except (ValueError, OverflowError, MemoryError) as error:
