@@ -12,7 +12,7 @@ import scenarios
 from reports.html import write_report, write_transmission
 from scenarios.scenario import shipped
 from tests.browser import CHROMIUM, DRIVER, Browser
-from tests.synthetic_results import ARMS, sample, synthetic_store
+from tests.synthetic_results import ARMS, picture_store, sample, synthetic_store
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs chromium and chromedriver installed")]
 
@@ -30,6 +30,15 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report")
     store = synthetic_store(folder / "results.sqlite", num_items=12)
+    page = write_report(store, folder)
+    store.close()
+    return page
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pictures")
+    store = picture_store(folder / "results.sqlite")
     page = write_report(store, folder)
     store.close()
     return page
@@ -102,6 +111,32 @@ def test_what_was_sent_takes_the_place_of_errors_and_goes_again(browser: Browser
     assert browser.run(panels) == sent
     browser.press("input[name=sent]", SPACE)
     assert browser.run(panels) == came
+
+
+@pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS)
+def test_pictures_follow_the_slider_and_stand_beside_one_another(browser: Browser, pictures: Path, width: int) -> None:
+    """Catches pictures that never load, an outline that is off or stays, and an original that is not the original."""
+    looked_at(browser, pictures, width)
+    files = "return [...document.querySelectorAll('.view img.%s')].map(image => image.src)"
+    seen = []
+    for key in (HOME, END):
+        browser.press("#axis-0", key)
+        browser.run("return Promise.all([...document.querySelectorAll('.view img')].map(image => image.decode()))")
+        assert browser.run("return [...document.querySelectorAll('.view img')].every(image => image.naturalWidth > 0)")
+        seen.append(browser.run(files % "restored"))
+    assert len(seen[0]) == len(seen[1]) == 2 and not set(seen[0]) & set(seen[1])
+    boxes = browser.run("return [...document.querySelectorAll('.view .frame')].map(frame => [...frame.children].map("
+                        "image => {const box = image.getBoundingClientRect(); return [box.x, box.y, box.width, box.height]}))")
+    assert all(abs(a - b) < 1 for frame in boxes if len(frame) == 2 for a, b in zip(*frame, strict=True))
+    tops = browser.run("return [...document.querySelectorAll('.view .panes')].map(panes => new Set([...panes.children].map("
+                       "pane => Math.round(pane.getBoundingClientRect().y))).size)")
+    assert set(tops) == {1}
+    browser.click("input[name=holes]")
+    assert not browser.run("return [...document.querySelectorAll('.view img.hole')].some(image => image.checkVisibility())")
+    browser.click("input[name=sent]")
+    assert set(browser.run(files % "restored")) == set(browser.run(files % "original"))
+    browser.click("input[name=sent]")
+    assert browser.run(files % "restored") == seen[1] and browser.messages() == []
 
 
 def test_a_time_line_can_be_read_slot_by_slot(browser: Browser, report: Path) -> None:
