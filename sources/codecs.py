@@ -277,7 +277,7 @@ class Jpeg(LossyCodec):
     restart_interval: int = Field(0, ge=0, le=65535, description="MCUs between restart markers; 0 = none")
 
     def _compress(self, pixels: np.ndarray, step: int) -> bytes:
-        # the buffer of optimize can be too small for noise at the highest quality, where it gains next to nothing
+        # without a head both ends must know the Huffman tables: the standard ones
         return _write(pixels, self._format, quality=step, optimize=not self.headerless, subsampling="4:2:0",
                       restart_marker_blocks=self.restart_interval)
 
