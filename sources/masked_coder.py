@@ -19,7 +19,7 @@ from sources.entropy import Lane, Writer, at_least_a_bit, coding_weights, in_row
 from sources.models.model import MaskedModel
 from sources.packet_order import low_discrepancy, parted
 
-_LAYERS = 2
+_LAYERS = 4
 _PLACES_AT_ONCE = 1 << 14
 
 
@@ -37,7 +37,7 @@ class MaskedEntropy(Coder):
     independent: none; a loss does no harm to other packets
     chained:     all before it; what comes after the first loss is of no use
     layered:k:   all packets of the layers below; k layers of consecutive packets, as many in each, give or take one. A loss does no
-                 harm within its layer. `layered` alone is layered:2, a base and an enhancement
+                 harm within its layer. `layered` alone is layered:4
     mdc:k:       every k-th before it; k descriptions, chained each in itself; a loss does no harm to the other descriptions
     A packet is usable if it arrived, its CRC is right, and all its context is usable.
 
