@@ -55,9 +55,9 @@ def _knows_the_tokens(model: Any, chain: Chain, where: str) -> None:
     if known != made:
         raise RequestError(f"{where}: {catalogue.name_of(model)} knows {known} tokens, the tokenizer "
                            f"{catalogue.name_of(chain.tokenizer)} makes {made}; choose a model that fits")
-    told, used = getattr(model, "tokenizer_digest", None), chain.tokenizer.digests().get("path")
+    told, used = getattr(model, "tokenizer_digest", None), getattr(chain.tokenizer, "tokens_digest", None)
     if told is not None and told != used:
-        raise RequestError(f"{where}: {catalogue.name_of(model)} knows the tokens of tokenizer vq_image with weights of SHA-256 "
+        raise RequestError(f"{where}: {catalogue.name_of(model)} knows tokens of a vq_image whose encoder and codes have SHA-256 "
                            f"{told[:12]}…, those of {catalogue.name_of(chain.tokenizer)} have {str(used)[:12]}…; name the weights "
                            "it was trained on as tokenizer.path, or train it anew with channel-sim train image-masked")
 

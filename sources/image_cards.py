@@ -15,7 +15,7 @@ _REPEATABLE = {True: "bit for bit from data, settings and machine", False: "not 
 
 def vq_card(config: dict[str, Any]) -> str:
     """Of a picture tokenizer."""
-    architecture, best = VqArchitecture(**config["architecture"]), config["best"]
+    architecture = VqArchitecture(**config["architecture"])
     shapes = [*architecture.shapes().values(), (architecture.num_codes, architecture.code_length)]
     weights = sum(int(np.prod(shape)) for shape in shapes)
     psnr = ", ".join(f"{name} {value:.2f} dB" for name, value in config.get("psnr_db", {}).items()) or "training goes on"
@@ -29,7 +29,7 @@ def vq_card(config: dict[str, Any]) -> str:
     rows = [f"| {one['updates']:,} | {one['cpu_seconds']:,.0f} | {one['training']:.5f} | {-10 * np.log10(one['held_out']):.2f} |"
             for one in thinned(config["curve"])]
     heads = "| updates | CPU seconds | training, loss | set aside, PSNR of crops in dB |"
-    return _page("picture tokenizer", facts, [heads, "|---|---|---|---|", *rows], "vq-image", config, best)
+    return _page("picture tokenizer", facts, [heads, "|---|---|---|---|", *rows], "vq-image", config)
 
 
 def grid_card(config: dict[str, Any]) -> str:
@@ -40,7 +40,7 @@ def grid_card(config: dict[str, Any]) -> str:
         "training goes on" if exact is None else f"{exact:.4f} in the integers that run")
     facts = {
         "what": f"p(token) given all known ones around it; {architecture.vocab_size:,} tokens, {weights:,} weights in 8 bits",
-        "tokens": f"of vq_image with weights of SHA-256 `{config['tokenizer']['weights_sha256']}`; of no use with others",
+        "tokens": f"of vq_image whose encoder and codes have SHA-256 `{config['tokenizer']['tokens_sha256']}`; of no others",
         **_training(config, f"{config['settings']['batch_pixels'] // 16:,} tokens"),
         "bits a token, averaged over 1/16 … 16/16 of the grid unknown": f"{measured}; crops of the part set aside",
         "not for": "tokens of another tokenizer; what it proposes is plausible, not true",
@@ -48,7 +48,7 @@ def grid_card(config: dict[str, Any]) -> str:
     rows = [f"| {one['updates']:,} | {one['cpu_seconds']:,.0f} | {one['training']:.3f} | {one['held_out']:.4f} |"
             for one in thinned(config["curve"])]
     heads = "| updates | CPU seconds | training, loss | set aside, bits a token |"
-    return _page("masked model of picture tokens", facts, [heads, "|---|---|---|---|", *rows], "image-masked", config, best)
+    return _page("masked model of picture tokens", facts, [heads, "|---|---|---|---|", *rows], "image-masked", config)
 
 
 def _training(config: dict[str, Any], update: str) -> dict[str, str]:
@@ -65,7 +65,7 @@ def _training(config: dict[str, Any], update: str) -> dict[str, str]:
     }
 
 
-def _page(kind: str, facts: dict[str, str], curve: list[str], command: str, config: dict[str, Any], best: dict[str, Any]) -> str:
+def _page(kind: str, facts: dict[str, str], curve: list[str], command: str, config: dict[str, Any]) -> str:
     return "\n".join([
         f"# Model card: {kind}", "", "| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in facts.items()), "",
         "## Learning curve", "", *curve, "",

@@ -12,7 +12,7 @@ from sources.image_training import Settings, Trainer, training_key
 from sources.models.masked_grid_network import GridArchitecture, GridSizes, grid_network, masks, spread
 from sources.models.vq_network import KerasLayers, VqArchitecture, vq_network
 from sources.training_pictures import Collection, crops
-from sources.vq_image import VqImage
+from sources.vq_image import Network, VqImage
 
 _REVIVED_EVERY = 50
 _LAST_REVIVED = 0.8  # of the schedule: codes that are put elsewhere need time to settle
@@ -62,8 +62,8 @@ class VqTrainer(Trainer):
 
     def held_out(self) -> float:
         """Mean squared error, peak 1, averaged over the collections."""
-        decoded = (np.clip(np.asarray(self.model.predict_on_batch(one)), -1, 1) - one for one in self._measured)
-        return float(np.mean([np.square(one).mean() / 4 for one in decoded]))
+        decoded = (np.clip(np.asarray(self.model.predict_on_batch(one)), -1, 1) for one in self._measured)
+        return float(np.mean([np.square(one - whole).mean() / 4 for one, whole in zip(decoded, self._measured)]))
 
 
 class GridTrainer(Trainer):
@@ -75,17 +75,17 @@ class GridTrainer(Trainer):
         import keras
 
         tokenizer = VqImage(path=settings.tokenizer)
-        self.collections, self.tokenizer_digest = collections, tokenizer.digests()["path"]
+        self.collections, self.tokenizer_digest = collections, tokenizer.tokens_digest
         self._network = tokenizer.network()
         self.architecture = settings.architecture(len(self._network.codes))
         network = grid_network(self.architecture, settings.precision)
         super().__init__(settings, network, self._initial(training_key(settings).child("weights")),
                          keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-        self._measured = [self._tokens(one) for one in _set_aside(collections, settings, self.key)]
+        self._measured = [_tokens(self._network, one) for one in _set_aside(collections, settings, self.key)]
 
     def batch(self, key: Key, number: int) -> tuple[np.ndarray, ...]:
         collection = self.collections[number % len(self.collections)]
-        tokens = self._tokens(collection.crops(key, *_size(collection, self.settings)))
+        tokens = _tokens(self._network, collection.crops(key, *_size(collection, self.settings)))
         masked, weights = masks(key.child("masks"), *tokens.shape)
         return np.where(masked, self.architecture.mask, tokens), tokens, weights
 
@@ -115,14 +115,14 @@ class GridTrainer(Trainer):
         initial["embedding"][:len(codes), :length] = ((codes - codes.mean(axis=0)) / (2 * codes.std()))[:, :length]
         return initial
 
-    def _tokens(self, pictures: np.ndarray) -> np.ndarray:
-        """int32 [n, h/4, w/4] of float32 [n, h, w, 3], many at once: a near tie may fall otherwise than in `VqImage`."""
-        from keras import ops
 
-        network = self._network
-        vectors = network.architecture.encoded(KerasLayers(network.layers.weights), ops.convert_to_tensor(pictures))
-        far = np.square(network.codes).sum(axis=1) - 2 * (ops.convert_to_numpy(vectors) @ network.codes.T)
-        return far.argmin(axis=-1).astype(np.int32)
+def _tokens(network: Network, pictures: np.ndarray) -> np.ndarray:
+    """int32 [n, h/4, w/4] of float32 [n, h, w, 3], many at once: a near tie may fall otherwise than in `VqImage`."""
+    from keras import ops
+
+    vectors = network.architecture.encoded(KerasLayers(network.layers.weights), ops.convert_to_tensor(pictures))
+    far = np.square(network.codes).sum(axis=1) - 2 * (ops.convert_to_numpy(vectors) @ network.codes.T)
+    return far.argmin(axis=-1).astype(np.int32)
 
 
 def _size(collection: Collection, settings: VqSettings | GridSettings) -> tuple[int, int]:

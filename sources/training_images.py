@@ -132,7 +132,7 @@ class _GridProduct(_Product):
     def export(self, finished: bool) -> str:
         trainer = self.trainer
         config = self.description(architecture=trainer.architecture.model_dump(),
-                                  tokenizer={"name": "vq_image", "weights_sha256": trainer.tokenizer_digest}, integer_bits=None)
+                                  tokenizer={"name": "vq_image", "tokens_sha256": trainer.tokenizer_digest}, integer_bits=None)
         weights = fixed_point.quantise(trainer.best)
         save_weights(self.out, weights, config, masked_grid.FORMAT)
         if finished:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -24,9 +25,13 @@ SHIPPED = weights_file.FOLDER / "vq-image.safetensors"
 
 
 class Network(NamedTuple):
-    """What a weights file holds; codes float32 [num_codes, code_length], their mean in use float32 [code_length]."""
+    """What a weights file holds; codes float32 [num_codes, code_length], their mean in use float32 [code_length].
+
+    tokens_digest: SHA-256 of what the tokens depend on, which is not what decodes them
+    """
 
     digest: str
+    tokens_digest: str
     architecture: VqArchitecture
     layers: NumpyLayers
     codes: np.ndarray
@@ -61,9 +66,19 @@ class VqImage(Tokenizer):
     def digests(self) -> dict[str, str]:
         return {"path": self.network().digest}
 
+    @property
+    def file(self) -> Path:
+        """Where the weights lie."""
+        return SHIPPED if self.path is None else Path(self.path)
+
+    @property
+    def tokens_digest(self) -> str:
+        """SHA-256 of the weights that tokens follow from: the encoder's, and the code book."""
+        return self.network().tokens_digest
+
     def network(self) -> Network:
         """The weights, read once as long as the file stays the same."""
-        file = SHIPPED if self.path is None else Path(self.path)
+        file = self.file
         try:
             return _load(file, file.stat().st_mtime_ns)
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
@@ -129,7 +144,12 @@ def save_network(file: Path, weights: dict[str, np.ndarray], config: dict[str, A
 def _load(file: Path, modified_ns: int) -> Network:
     data, digest, config = weights_file.read(file, FORMAT)
     weights = {name: one.astype(np.float32) for name, one in load(data).items()}
-    return Network(digest, VqArchitecture(**config["architecture"]), NumpyLayers(weights), weights["codes"], weights["mean"])
+    told = hashlib.sha256()
+    for name in sorted(weights):
+        if name.startswith("encode_") or name == "codes":
+            told.update(name.encode() + weights[name].tobytes())
+    architecture, layers = VqArchitecture(**config["architecture"]), NumpyLayers(weights)
+    return Network(digest, told.hexdigest(), architecture, layers, weights["codes"], weights["mean"])
 
 
 def _replaced(vectors: np.ndarray, where: np.ndarray, by: np.ndarray) -> np.ndarray:

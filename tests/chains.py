@@ -88,7 +88,7 @@ def untrained_grid(file: Path, tokenizer: str) -> str:
     """Weights of a small masked model of that tokenizer's tokens as drawn, but sure of itself."""
     weights = GridArchitecture(vocab_size=16, embedding=8, channels=12, blocks=2, merge=16).initial(ROOT.child("grid"))
     weights["head"] *= 8
-    tokens = {"name": "vq_image", "weights_sha256": VqImage(path=tokenizer).digests()["path"]}
+    tokens = {"name": "vq_image", "tokens_sha256": VqImage(path=tokenizer).tokens_digest}
     save_weights(file, fixed_point.quantise(weights), {"tokenizer": tokens}, masked_grid.FORMAT)
     return str(file)
 

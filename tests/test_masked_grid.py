@@ -8,7 +8,7 @@ from channel_sim.checks import RequestError
 from channel_sim.keys import Key
 from scenarios.scenario import load
 from sources.images import Images
-from sources.models import fixed_point
+from sources.models import fixed_point, weights_file
 from sources.models.masked_grid import FORMAT, ImageMaskedSmall, MaskedGrid
 from sources.models.masked_grid_network import GridArchitecture, masks, spread
 from sources.models.trained import save_weights
@@ -31,7 +31,7 @@ def drawn(sizes=SIZES):
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
     file = tmp_path_factory.mktemp("grid") / "tiny.safetensors"
-    save_weights(file, fixed_point.quantise(drawn()), {"tokenizer": {"name": "vq_image", "weights_sha256": "?"}}, FORMAT)
+    save_weights(file, fixed_point.quantise(drawn()), {"tokenizer": {"name": "vq_image", "tokens_sha256": "?"}}, FORMAT)
     return MaskedGrid(path=str(file))
 
 
@@ -137,7 +137,7 @@ def test_tokens_of_other_weights_are_refused_by_name():
     tables["tokenizer"] = {"name": "vq_image"}
     tables["decoder"]["model"] = {"name": "masked_grid", "path": str(files() / "other.safetensors")}
     weights = fixed_point.quantise(GridArchitecture(vocab_size=512, channels=4, embedding=4, blocks=1, merge=8).initial(KEY))
-    save_weights(files() / "other.safetensors", weights, {"tokenizer": {"name": "vq_image", "weights_sha256": "f" * 64}}, FORMAT)
+    save_weights(files() / "other.safetensors", weights, {"tokenizer": {"name": "vq_image", "tokens_sha256": "f" * 64}}, FORMAT)
     with pytest.raises(RequestError, match="decoder.model.*SHA-256 ffffffffffff….*train image-masked"):
         load(tables)
 
@@ -151,7 +151,7 @@ def test_what_is_no_grid_is_refused_with_the_cure(tiny):
 def test_the_shipped_model_fits_the_shipped_tokenizer_and_saves_bits():
     """Catches weights of another training: 16 rounds of a photograph that nothing was trained on."""
     model, tokenizer = ImageMaskedSmall(), VqImage()
-    assert model.tokenizer_digest == tokenizer.digests()["path"]
+    assert model.tokenizer_digest == tokenizer.tokens_digest
     tokens = tokenizer.tokens(Images(scale=0.5).items([0], [KEY])[0].content[64:192, 64:192])
     message, bits = np.full(tokens.shape, -1, np.int32), 0.0
     for places in parted(low_discrepancy(tokens.shape), 16):
@@ -159,6 +159,12 @@ def test_the_shipped_model_fits_the_shipped_tokenizer_and_saves_bits():
         bits -= np.log2(table[np.arange(places.size), tokens.ravel()[places]] / 65536).sum()
         message.ravel()[places] = tokens.ravel()[places]
     assert bits / tokens.size < 7.6
+
+
+def test_little_is_lost_in_integers():
+    """Catches scales that cut activations off: what was measured when the shipped weights were exported."""
+    config = weights_file.read_config(weights_file.FOLDER / "image-masked-small.safetensors")
+    assert abs(config["integer_bits"] / config["best"]["held_out"] - 1) < 0.01
 
 
 @pytest.mark.sionna

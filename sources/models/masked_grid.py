@@ -48,8 +48,8 @@ class MaskedGrid(Trained, MaskedModel):
 
     @property
     def tokenizer_digest(self) -> str:
-        """SHA-256 of the weights of vq_image whose tokens it knows."""
-        return str(self.loaded().tokens["weights_sha256"])
+        """SHA-256 of what the tokens that it knows follow from, `VqImage.tokens_digest`."""
+        return str(self.loaded().tokens["tokens_sha256"])
 
     @staticmethod
     def assemble(weights: fixed_point.Weights) -> Network:

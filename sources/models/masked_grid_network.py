@@ -80,7 +80,8 @@ def masks(key: Key, count: int, height: int, width: int) -> tuple[np.ndarray, np
     """(bool [count, height, width], True = masked; float32 of that shape, weights of the targets).
 
     In every grid another share is masked, evenly from (0, 1]: places drawn one by one, a stretch of the order in which tokens are
-    sent (`sources.packet_order`), or what lies in some squares. Grids weigh alike whatever their share, but for small ones: so does every round of a coder that goes from no token to all.
+    sent (`sources.packet_order`), or what lies in some squares. Grids weigh alike whatever their share, but for small ones, as do
+    the rounds of a coder that goes from no token to all.
     """
     share = 1 - key.child("share").uniform(count, 1, 1)
     kind = key.child("kind").uniform(count, 1, 1)

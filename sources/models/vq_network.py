@@ -157,7 +157,7 @@ def vq_network(architecture: VqArchitecture, precision: str = "float32") -> kera
 
         def revive(self, pictures: np.ndarray, key: Key) -> int:
             """Put every code that goes unused on a vector of these pictures; how many that were."""
-            use = ops.convert_to_numpy(self.state["use"]).copy()
+            use = _number(self.state["use"])
             share = max(float(use.sum()), 1.0) / use.size
             unused = np.flatnonzero(use < _LEAST_USED * share)
             vectors = ops.convert_to_numpy(architecture.encoded(self.layer, ops.convert_to_tensor(pictures)))
@@ -165,13 +165,20 @@ def vq_network(architecture: VqArchitecture, precision: str = "float32") -> kera
             use[unused] = share
             fresh = vectors[key.integers(len(vectors), unused.size)]
             for name, values in (("codes", fresh), ("sums", fresh * share)):
-                table = ops.convert_to_numpy(self.state[name]).copy()
+                table = _number(self.state[name])
                 table[unused] = values
                 self.state[name].assign(table)
             self.state["use"].assign(use)
             return int(unused.size)
 
     return Vq()
+
+
+def _number(variable: Any) -> np.ndarray:
+    """A copy of a variable on this side of the backend."""
+    from keras import ops
+
+    return np.array(ops.convert_to_numpy(ops.copy(variable)))
 
 
 class NumpyLayers:

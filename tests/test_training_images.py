@@ -1,0 +1,183 @@
+"""Training of picture models: it learns, it can be killed and go on, and what it writes runs."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from channel_sim.checks import RequestError
+from channel_sim.keys import Key
+from channel_sim.types import Item
+from scenarios.catalogue import build
+from scenarios.cli import main
+from sources.picture_trainers import GridSettings, VqSettings
+from sources.training_images import train_image_masked, train_vq_image
+from sources.training_pictures import LARGE, read_collections
+from sources.vq_image import VqImage
+from tests.chains import untrained_vq
+
+KEY = Key(4)
+VQ = VqSettings(num_codes=16, code_length=4, channels=16, fine_channels=8, encoder_blocks=1, decoder_blocks=1, crop=16,
+                batch_pixels=1024, learning_rate=0.005, updates=240, updates_per_checkpoint=80, set_aside_every=3)
+GRID = GridSettings(embedding=8, channels=16, blocks=1, merge=16, crop=32, batch_pixels=16384, learning_rate=0.02, updates=60,
+                    updates_per_checkpoint=20, set_aside_every=3)
+
+
+def plain(number, side=32):
+    """uint8 [number, side, side, 3]: plain pictures in one of four colours each, so that any token tells all the others."""
+    colours = np.array([[230, 20, 20], [20, 230, 20], [20, 20, 230], [200, 200, 30]], np.uint8)
+    return np.broadcast_to(colours[np.arange(number) % 4][:, None, None], (number, side, side, 3)).copy()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A stack and a folder of pictures, weights of a tokenizer as drawn, and all that trainings write."""
+    folder = tmp_path_factory.mktemp("pictures")
+    np.save(folder / "stack.npy", plain(24))
+    (folder / "files").mkdir()
+    for number, one in enumerate(plain(8, 48)):
+        Image.fromarray(one).save(folder / "files" / f"{number}.png")
+    return folder
+
+
+class Killed(Exception):
+    pass
+
+
+def killed_at(update):
+    def progress(done, total):
+        if done == update:
+            raise Killed
+    return progress
+
+
+@pytest.fixture(scope="module")
+def tokenizer(folder):
+    """(weights file, card, what progress was told) of a tokenizer's training that was not interrupted."""
+    seen = []
+    made = train_vq_image(VQ, [folder / "stack.npy", folder / "files"], folder / "vq.safetensors",
+                          progress=lambda done, total: seen.append((done, total)))
+    return folder / "vq.safetensors", made, seen
+
+
+@pytest.mark.sionna
+def test_a_tokenizer_learns_and_what_it_writes_runs(tokenizer):
+    """Catches a gradient that stops at the codes, codes that nobody uses, and weights that are not those measured."""
+    out, made, seen = tokenizer
+    config = json.loads(out.with_suffix(".json").read_text())
+    curve = [one["held_out"] for one in config["curve"]]
+    assert len(curve) == 3 and curve[-1] < min(0.03, 0.5 * curve[0]) and config["best"]["held_out"] == min(curve)
+    assert seen == [(done, 240) for done in range(1, 241)]
+    assert made == out.with_suffix(".md").read_text() and "stack.npy" in made and "| 240 |" in made
+    model, whole = VqImage(path=str(out)), plain(4)
+    decoded = [model.pixels(model.network().codes[model.tokens(one)]) for one in whole]
+    assert np.mean([np.square(one - two).mean() for one, two in zip(decoded, whole)]) < 0.04 * 255 ** 2
+    assert len({model.tokens(one).tobytes() for one in whole}) == 4
+    errors = [10 ** (-value / 10) for value in config["psnr_db"].values()]
+    assert 0.2 < np.mean(errors) / min(curve) < 5
+
+
+@pytest.mark.sionna
+def test_a_masked_model_learns_and_what_it_writes_runs(folder, tokenizer):
+    """Catches targets that are not masked, integers measured on other masks, and a digest of another tokenizer."""
+    settings = GRID.model_copy(update={"tokenizer": str(tokenizer[0])})
+    made = train_image_masked(settings, [folder / "stack.npy"], folder / "grid.safetensors")
+    config = json.loads((folder / "grid.json").read_text())
+    curve = [one["held_out"] for one in config["curve"]]
+    assert min(curve) < 1.5 and abs(config["integer_bits"] / min(curve) - 1) < 0.1  # four bits a token if nothing is known
+    assert f"{config['integer_bits']:.4f} in the integers" in made
+    model = build("masked_models", {"name": "masked_grid", "path": str(folder / "grid.safetensors")}, "scenario.model")
+    assert model.tokenizer_digest == VqImage(path=str(tokenizer[0])).tokens_digest
+    for one in plain(4):
+        tokens = VqImage(path=str(tokenizer[0])).tokens(one)
+        message = tokens.copy()
+        message[3, 4] = -1
+        table, = model.frequencies([message], [np.array([3 * 8 + 4])])
+        assert table[0].argmax() == tokens[3, 4]
+
+
+@pytest.mark.slow
+@pytest.mark.sionna
+@pytest.mark.parametrize("kind", ["vq", "grid"])
+def test_killed_and_resumed_it_is_the_same_training(folder, tmp_path, kind):
+    """Catches anything a checkpoint forgets: weights, codes and their means, moments, the number of the update, curve."""
+    settings = VQ if kind == "vq" else GRID.model_copy(update={"tokenizer": untrained_vq(folder / "drawn.safetensors")})
+    train = train_vq_image if kind == "vq" else train_image_masked
+    data = [folder / "stack.npy", folder / "files"]
+    train(settings, data, tmp_path / "whole.safetensors")
+    out = tmp_path / "m.safetensors"
+    with pytest.raises(Killed):
+        train(settings, data, out, progress=killed_at(47))
+    train(settings, data, out, resume=True)
+    assert out.read_bytes() == (tmp_path / "whole.safetensors").read_bytes()
+    curves = [json.loads((tmp_path / name).read_text())["curve"] for name in ("whole.json", "m.json")]
+    assert [(one["updates"], one["held_out"]) for one in curves[0]] == [(one["updates"], one["held_out"]) for one in curves[1]]
+    with pytest.raises(RequestError, match="another channels"):
+        train(settings.model_copy(update={"channels": 12}), data, out, resume=True)
+    longer = train(settings.model_copy(update={"updates": settings.updates + 10}), data, out, resume=True)
+    assert f"| {settings.updates} |" in longer and f"| {settings.updates + 10} |" in longer
+
+
+def test_a_part_is_set_aside_and_large_pictures_are_halved(folder, tmp_path):
+    """Catches pictures that are trained on and measured on, and a halving by leaving pixels out."""
+    checks = (np.indices((LARGE, LARGE + 64)).sum(axis=0) % 2 * 255).astype(np.uint8)
+    for number in range(3):
+        Image.fromarray(checks).save(tmp_path / f"{number}.png")
+    for halve, shape in ((True, (LARGE // 2, LARGE // 2 + 32, 3)), (False, (LARGE, LARGE + 64, 3))):
+        large, = read_collections([tmp_path], halve=halve, set_aside_every=2)
+        assert {one.shape for one in large.pictures + large.aside} == {shape} and (len(large.pictures), len(large.aside)) == (1, 2)
+    halved = read_collections([tmp_path], halve=True, set_aside_every=2)[0].pictures[0]
+    assert 100 < halved.min() <= halved.max() < 155  # black and white pixels become grey, not one of them
+    stack, = read_collections([folder / "stack.npy"], halve=True, set_aside_every=3)
+    assert (len(stack.pictures), len(stack.aside)) == (16, 8) and stack.side(16) == 16 and stack.side(64) == 32
+
+
+def test_crops_are_any_part_in_any_of_eight_ways(tmp_path):
+    """Catches a corner that is never seen, and pictures turned where they should be mirrored."""
+    ramp = np.stack(np.broadcast_arrays(np.arange(12)[:, None] * 20, np.arange(10)[None] * 20, 7), axis=2).astype(np.uint8)
+    np.save(tmp_path / "two.npy", np.stack([ramp, ramp]))
+    one, = read_collections([tmp_path / "two.npy"], halve=True, set_aside_every=2)
+    drawn = np.round((one.crops(KEY, 600, 8) + 1) * 127.5).astype(np.uint8)
+    corners = {tuple(crop[..., :2].reshape(-1, 2).min(axis=0)) for crop in drawn}
+    assert corners == {(20 * i, 20 * j) for i in range(5) for j in range(3)}
+    ways = {(tuple(crop[0, 0, :2] > crop[-1, -1, :2]), bool(crop[0, 0, 0] != crop[0, -1, 0])) for crop in drawn}
+    assert len(ways) == 8
+
+
+def test_wrong_requests_are_refused_with_the_cure(folder, tmp_path, capsys):
+    """Catches tracebacks and hours of training that end in an error."""
+    config = tmp_path / "config.toml"
+    for train, text, complaint in ((train_vq_image, "chanels = 3", "chanels"), (train_vq_image, "num_codes = 1", "num_codes"),
+                                   (train_vq_image, "crop =", "TOML"), (train_image_masked, "channels = 400", "115"),
+                                   (train_image_masked, 'tokenizer = "none.safetensors"', "train vq-image")):
+        config.write_text(text)
+        with pytest.raises(RequestError, match=complaint):
+            train(config, [folder / "stack.npy"], tmp_path / "m.safetensors")
+    config.write_text("")
+    for command in ("vq-image", "image-masked"):
+        assert main(["train", command, "--config", str(config), "--data", str(tmp_path / "none"), "--out", "m.safetensors"]) == 2
+        assert "--data must be" in capsys.readouterr().err
+    with pytest.raises(RequestError, match="end in .safetensors"):
+        train_vq_image(config, [folder / "stack.npy"], tmp_path / "m.bin")
+    np.save(tmp_path / "one.npy", plain(1))
+    with pytest.raises(RequestError, match="at least two pictures"):
+        train_vq_image(config, [tmp_path / "one.npy"], tmp_path / "m.safetensors")
+
+
+@pytest.mark.sionna
+def test_from_the_command_line_it_goes_on_where_it_was_stopped(folder, tmp_path, capsys):
+    """Catches options that don't reach the training, and a checkpoint that can't be found."""
+    config = tmp_path / "config.toml"
+    sizes = "num_codes = 8\nchannels = 4\nfine_channels = 4\ncode_length = 2\ndecoder_blocks = 0\nbatch_pixels = 1024\n"
+    out = tmp_path / "own.safetensors"
+    request = ["train", "vq-image", "--config", str(config), "--data", str(folder / "stack.npy"), "--data", str(folder / "files"),
+               "--out", str(out)]
+    for updates, more in ((2, []), (4, ["--resume"])):
+        config.write_text(f"{sizes}updates = {updates}\n")
+        assert main(request + more) == 0
+        assert f"{updates} updates of 1,024 pixels" in capsys.readouterr().out
+    model = build("tokenizers", {"name": "vq_image", "path": str(out)}, "scenario.tokenizer")
+    assert model.encode(Item(plain(1)[0], "image", "it"), KEY).grid == (8, 8)
+    out.with_suffix(".checkpoint").unlink()
+    assert main(request + ["--resume"]) == 2 and "leave --resume out" in capsys.readouterr().err
