@@ -14,6 +14,9 @@ from typing import Any, Literal
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 from matplotlib.transforms import ScaledTranslation, Transform
@@ -125,10 +128,16 @@ def save(figure: Figure, path: Path, kinds: Sequence[str] = KINDS) -> list[Path]
 
 def render(figure: Figure, kind: Literal["svg", "pdf", "png"] | str = "svg") -> bytes:
     """The figure as a file, without date or random names in it; a PNG has 300 dots an inch."""
-    buffer = io.BytesIO()
-    metadata: dict[str, Any] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind, {"Software": None})
-    with style():
-        figure.savefig(buffer, format=kind, metadata=metadata, dpi=300)
+    buffer, dpi = io.BytesIO(), figure.dpi
+    with style():  # the canvas itself: `savefig` would draw everything twice
+        if kind == "svg":
+            FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
+        elif kind == "pdf":
+            FigureCanvasPdf(figure).print_pdf(buffer, metadata={"CreationDate": None})
+        else:
+            figure.set_dpi(300)
+            FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
+            figure.set_dpi(dpi)
     return buffer.getvalue()
 
 
