@@ -125,7 +125,8 @@ def _suffix(sample: dict[str, Any]) -> str:
 
 
 def _name(label: str) -> str:
-    """A label as a file name of any system."""
+    """A label as a file name of any system; the sign of a number stays."""
+    label = re.sub(r"(?<!\w)[-−](?=\d)", "minus ", label)
     return re.sub(r"[^A-Za-z0-9.]+", "-", label).strip("-.") or "arm"
 
 

@@ -30,7 +30,7 @@ from reports.paired_figures import save_differences
 from reports.pictures import DARKEST, MAX_SIDE
 from reports.reliability import save_reliability
 from reports.statistics import FEW_ITEMS
-from reports.summary import Summary, describe, point_text, significant, summarise, words
+from reports.summary import Summary, describe, point_text, significant, summarise, with_minus, words
 from reports.tradeoff import save_tradeoffs
 from reports.viewer import Example, example, viewer
 
@@ -147,7 +147,7 @@ def _table(summary: Summary, metrics: Sequence[str], anchor: str, arms: Collecti
         curves: dict[str, dict[str, str]] = {}
         for one in summary.curves:
             if one.point_index == index and one.metric in metrics:
-                curves.setdefault(one.label, {})[one.metric] = significant(one.value, 4)
+                curves.setdefault(one.label, {})[one.metric] = with_minus(significant(one.value, 4))
         table.groups.append({"where": point_text(sweep), "rows": rows, "curves": [
             (label, [values.get(metric, "") for metric in metrics]) for label, values in curves.items()]})
     return table

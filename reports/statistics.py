@@ -349,6 +349,8 @@ def _few_events(sums: np.ndarray) -> str:
     with_event, without = int(np.sum(sums[:, 0] > 0)), int(np.sum(sums[:, 0] < sums[:, 1]))
     if min(with_event, without) >= FEW_EVENTS:
         return ""
+    if not without:
+        return f"nothing but events in all {len(sums)} items: the interval knows no other"
     what = f"events in only {with_event}" if with_event <= without else f"anything but events in only {without}"
     return f"{what} of {len(sums)} items: the interval hangs on them"
 

@@ -162,6 +162,11 @@ def value_text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
+def with_minus(text: str) -> str:
+    """A number with a minus sign in place of its hyphen, as it is printed."""
+    return re.sub(r"^-(?=\d)", "−", text)
+
+
 def point_text(sweep: dict[str, Any]) -> str:
     """'loss rate 0.1, Es/N0 3 dB'; '' where nothing is swept."""
     return ", ".join(_one_value(key, value) for key, value in sweep.items())
@@ -178,7 +183,8 @@ def significant(value: float, digits: int) -> str:
 
 def _one_value(key: str, value: Any) -> str:
     unit = re.fullmatch(r"(.*) \((.*)\)", words(key))
-    return f"{unit[1]} {value_text(value)} {unit[2]}" if unit else f"{words(key)} {value_text(value)}"
+    text = with_minus(value_text(value))
+    return f"{unit[1]} {text} {unit[2]}" if unit else f"{words(key)} {text}"
 
 
 def _mean_ledger(trials: Columns) -> dict[str, float]:

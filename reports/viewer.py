@@ -13,7 +13,7 @@ import numpy as np
 from channel_sim.store import Store
 from reports.marks import Marked, legend, mark, original_text
 from reports.pictures import Pane, Pictured, original_picture, pictured
-from reports.summary import Summary, point_text, value_text, words
+from reports.summary import Summary, point_text, value_text, with_minus, words
 
 NUM_ITEMS = 2
 MAX_BYTES = 3_000_000
@@ -109,7 +109,7 @@ def viewer(store: Store, summary: Summary) -> Viewer | None:
     if not views:
         return None
     first = _first([key for key in views if key[0] == 0], views)
-    sliders = [Axis(words(key), tuple(values[step] for step in which), start)
+    sliders = [Axis(words(key), tuple(with_minus(values[step]) for step in which), start)
                for (key, values), which, start in zip(axes.items(), kept, first[1:], strict=True)]
     everything = [one for view in views.values() for one in view.example.restored if isinstance(one, Marked)]
     uris = dict.fromkeys(uri for view in (views[first], *views.values()) for uri in view.example.uris)

@@ -3,6 +3,7 @@
 import html
 import re
 from collections.abc import Iterator
+from contextlib import closing
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from reports.findings import answer, findings, interval_text, number_text, round
 from reports.html import write_report, write_transmission
 from reports.ledgers import ledger_table
 from reports.statistics import Estimate
-from reports.summary import Summary, significant, summarise
+from reports.summary import Summary, point_text, significant, summarise
 from tests.synthetic_results import ARMS, LOSS_RATES, TEXT, meta, read_csv, sample, synthetic_store
 
 TEMPLATES = Path(reports.html.__file__).parent / "templates"
@@ -90,6 +91,14 @@ def test_labels_never_share_a_file_or_leave_the_folder(tmp_path: Path) -> None:
     store.close()
     assert len(list((tmp_path / "samples").rglob("item-0.bin"))) == 7
     assert sorted(path.name for path in tmp_path.iterdir() if "results" not in path.name) == ["samples"]
+
+
+def test_points_of_either_sign_have_folders_of_their_own(tmp_path: Path) -> None:
+    """Catches samples at -4 dB written over those at 4 dB, and a hyphen for a minus sign in print."""
+    assert point_text({"channel.esno_db": -4.0}) == "Es/N0 −4.0 dB"
+    with closing(synthetic_store(tmp_path / "r.sqlite", num_items=1, sweep={"channel.esno_db": [-4.0, 4.0]})) as store:
+        write_samples(store, tmp_path / "samples")
+    assert {path.name for path in (tmp_path / "samples" / "none").iterdir()} == {"Es-N0-4.0-dB", "Es-N0-minus-4.0-dB"}
 
 
 @pytest.mark.parametrize(("value", "said"), [(0, "0"), (1e-6, "0.000001"), (0.0005, "0.0005"), (0.05, "0.05"), (1, "1"),
