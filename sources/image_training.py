@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import time
-import tomllib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import load_file, save_file
+from pydantic import Field
 
-from channel_sim.checks import RequestError
 from channel_sim.keys import Key
-
-_MAY_CHANGE = {"minutes", "updates", "learning_rate", "updates_per_checkpoint", "licence"}
-"""Settings that a resumed training may have another value of."""
+from sources.checkpoints import TrainingSettings, as_array, read_checkpoint, write_checkpoint
 
 
-class Settings(BaseModel):
-    """What a configuration file (TOML) may say; every key has a default."""
+class Settings(TrainingSettings):
+    """Of any training on pictures."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    may_change: ClassVar[frozenset[str]] = frozenset({"minutes", "updates", "learning_rate", "updates_per_checkpoint", "licence"})
 
     crop: int = Field(64, ge=4, description="pixels of the side of a crop that is trained on; smaller pictures are taken whole")
     halve: bool = Field(True, description="halve pictures of 256 pixels a side or more: it takes JPEG history away")
@@ -40,20 +33,6 @@ class Settings(BaseModel):
     precision: Literal["float32", "bfloat16"] = Field("float32", description="of products in training")
     seed: int = Field(1, ge=0, description="of initial weights and of what is drawn from the pictures")
     licence: str = Field("not stated", description="of the data, for the model card")
-
-    @classmethod
-    def read(cls, path: Path) -> Self:
-        """The settings in a TOML file; RequestError with the key that is wrong."""
-        try:
-            return cls(**tomllib.loads(Path(path).read_text(encoding="utf-8")))
-        except OSError as error:
-            raise RequestError(f"--config must be a file that can be read, got {str(path)!r} ({error.strerror})") from error
-        except tomllib.TOMLDecodeError as error:
-            raise RequestError(f"--config must be TOML, got {str(path)!r} ({error})") from error
-        except ValidationError as error:
-            first = error.errors()[0]
-            key = ".".join(map(str, first["loc"]))
-            raise RequestError(f"{path}: {key}: {first['msg']}; keys are {', '.join(cls.model_fields)}") from error
 
 
 @dataclass(frozen=True)
@@ -150,33 +129,20 @@ class Trainer(ABC):
 
     def weights(self) -> dict[str, np.ndarray]:
         """float32: what is trained, and the state that goes with it."""
-        return {name: _number(value) for name, value in self._variables().items()}
+        return {name: as_array(value) for name, value in self._variables().items()}
 
     def save(self, path: Path) -> None:
-        """Write a checkpoint; the last one is replaced only by a whole one."""
+        """Write a checkpoint."""
         arrays = {f"weight.{name}": value for name, value in self.weights().items()}
         arrays |= {f"best.{name}": value for name, value in self.best.items()}
-        arrays |= {f"optimizer.{place}": _number(one) for place, one in enumerate(self.model.optimizer.variables)}
+        arrays |= {f"optimizer.{place}": as_array(one) for place, one in enumerate(self.model.optimizer.variables)}
         counters = {"updates": self.updates, "loss": self.loss, "seconds": self.seconds, "cpu_seconds": self.cpu_seconds,
-                    "curve": [asdict(one) for one in self.curve], "settings": self.settings.model_dump()}
-        fresh = path.with_suffix(".new")
-        save_file(arrays, fresh, {"counters": json.dumps(counters)})
-        fresh.replace(path)
+                    "curve": [asdict(one) for one in self.curve]}
+        write_checkpoint(path, self.settings, arrays, counters)
 
     def load(self, path: Path) -> None:
         """Go on from a checkpoint; RequestError where it is another training's."""
-        try:
-            arrays = load_file(path)
-            with safe_open(path, "numpy") as file:
-                counters = json.loads(file.metadata()["counters"])
-            earlier = type(self.settings)(**counters["settings"])
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise RequestError(f"--resume: no checkpoint can be read from {str(path)!r} ({error}); leave --resume out") from error
-        before, now = ({key: value for key, value in one.model_dump().items() if key not in _MAY_CHANGE}
-                       for one in (earlier, self.settings))
-        if before != now:
-            changed = ", ".join(key for key in now if now[key] != before[key])
-            raise RequestError(f"--resume: {str(path)!r} was trained with another {changed}; put it back, or leave --resume out")
+        arrays, counters = read_checkpoint(path, self.settings)
         for name, variable in self._variables().items():
             variable.assign(arrays[f"weight.{name}"])
             self.best[name] = arrays[f"best.{name}"]
@@ -192,10 +158,3 @@ class Trainer(ABC):
 
     def _start_clock(self) -> None:
         self._clock, self._cpu_clock = time.monotonic(), time.process_time()
-
-
-def _number(variable: Any) -> np.ndarray:
-    """A contiguous copy, on this side of the backend."""
-    from keras import ops
-
-    return np.array(ops.convert_to_numpy(ops.copy(variable)), order="C")

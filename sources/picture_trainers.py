@@ -8,6 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from channel_sim.keys import Key
+from sources.checkpoints import as_array
 from sources.image_training import Settings, Trainer, training_key
 from sources.models.masked_grid_network import GridArchitecture, GridSizes, grid_network, masks, spread
 from sources.models.vq_network import KerasLayers, VqArchitecture, vq_network
@@ -15,6 +16,7 @@ from sources.training_pictures import Collection, crops
 from sources.vq_image import Network, VqImage
 
 _REVIVED_EVERY = 50
+_LEAST_USED = 0.03  # of a code's fair share; less than that is unused
 _LAST_REVIVED = 0.8  # of the schedule: codes that are put elsewhere need time to settle
 _MEASURED_BATCHES = 2
 _MEASURED_SHARES = 16
@@ -34,7 +36,7 @@ class GridSettings(GridSizes, Settings):
 
     crop: int = Field(128, ge=4, description="pixels of the side of a crop that is trained on; smaller pictures are taken whole")
     tokenizer: str | None = Field(None, description="weights of vq_image whose tokens are trained on; default: the shipped ones")
-    batch_pixels: int = Field(131072, ge=16, description="pixels of an update, one token for sixteen")
+    batch_pixels: int = Field(65536, ge=16, description="pixels of an update, one token for sixteen")
 
     def architecture(self, vocab_size: int) -> GridArchitecture:
         return GridArchitecture(vocab_size=vocab_size, **{name: getattr(self, name) for name in GridSizes.model_fields})
@@ -53,12 +55,25 @@ class VqTrainer(Trainer):
 
     def tend(self, number: int) -> None:
         if number % _REVIVED_EVERY == 0 and self.part_done < _LAST_REVIVED:
-            self.model.revive(self.batch(self.key.child("revive", number), number)[0], self.key.child("code", number))
+            self._revive(self.batch(self.key.child("revive", number), number)[0], self.key.child("code", number))
 
     def batch(self, key: Key, number: int) -> tuple[np.ndarray, ...]:
         collection = self.collections[number % len(self.collections)]
         pictures = collection.crops(key, *_size(collection, self.settings))
         return pictures, pictures
+
+    def _revive(self, pictures: np.ndarray, key: Key) -> None:
+        """Put every code that goes unused on a vector of these pictures, with its fair share of use."""
+        from keras import ops
+
+        codes, use, sums = (as_array(self.model.state[name]) for name in ("codes", "use", "sums"))
+        share = max(float(use.sum()), 1.0) / use.size
+        unused = np.flatnonzero(use < _LEAST_USED * share)
+        vectors = as_array(self.architecture.encoded(self.model.layer, ops.convert_to_tensor(pictures))).reshape(-1, codes.shape[1])
+        codes[unused] = vectors[key.integers(len(vectors), unused.size)]
+        use[unused], sums[unused] = share, codes[unused] * share
+        for name, values in (("codes", codes), ("use", use), ("sums", sums)):
+            self.model.state[name].assign(values)
 
     def held_out(self) -> float:
         """Mean squared error, peak 1, averaged over the collections."""

@@ -116,7 +116,7 @@ class VqImage(Tokenizer):
         return far.argmin(axis=1).astype(np.int32).reshape(vectors.shape[:2])
 
     def pixels(self, vectors: np.ndarray) -> np.ndarray:
-        """float32 [4h, 4w, 3] from 0 to 255 and a little beyond, of code vectors float32 [h, w, code_length]."""
+        """float32 [4h, 4w, 3] from 0 to 255 of code vectors float32 [h, w, code_length]."""
         network = self.network()
         with one_blas_thread():
             return np.clip((network.architecture.decoded(network.layers, vectors[None])[0] + 1) * np.float32(127.5), 0, 255)
@@ -128,7 +128,8 @@ class VqImage(Tokenizer):
         if reconstruction.draws is not None:
             alternatives = [_replaced(vectors, restored, network.codes[draw]) for draw in reconstruction.draws]
         elif reconstruction.blend is not None:
-            alternatives = [_replaced(vectors, restored, reconstruction.blend @ network.codes)]
+            with one_blas_thread():
+                alternatives = [_replaced(vectors, restored, reconstruction.blend @ network.codes)]
         else:
             alternatives = [vectors]
         return [_replaced(one, reconstruction.lost, network.mean) for one in alternatives]

@@ -28,7 +28,6 @@ FACTOR = 4
 """Pixels of a cell's side."""
 _COMMITMENT = 0.25
 _MEMORY = 0.99  # of the running means
-_LEAST_USED = 0.03  # of a code's fair share; less than that is unused
 _PLACES_AT_ONCE = 1024
 
 
@@ -74,9 +73,8 @@ class VqArchitecture(BaseModel):
         blocks |= {f"decode_{block}": wide for block in range(self.decoder_blocks)} | {"decode_last": fine}
         for name, size in blocks.items():
             kernels |= {f"{name}_inner": (3, size, size), f"{name}_outer": (1, size, size)}
-        shapes: dict[str, tuple[int, ...]] = {name: (side, *kernel) for name, (side, *kernel) in
-                                              ((name, (one[0], one[0], *one[1:])) for name, one in kernels.items())}
-        return shapes | {f"{name}_bias": shape[-1:] for name, shape in shapes.items()}
+        matrices = {name: (side, side, taken, given) for name, (side, taken, given) in kernels.items()}
+        return {**matrices, **{f"{name}_bias": shape[-1:] for name, shape in matrices.items()}}
 
     def initial(self, key: Key) -> dict[str, np.ndarray]:
         """float32; a block begins as nearly nothing."""
@@ -155,30 +153,7 @@ def vq_network(architecture: VqArchitecture, precision: str = "float32") -> kera
             sums.assign(_MEMORY * sums + (1 - _MEMORY) * ops.matmul(ops.transpose(which), flat))
             self.state["codes"].assign(sums / ops.maximum(use, 1e-6)[:, None])
 
-        def revive(self, pictures: np.ndarray, key: Key) -> int:
-            """Put every code that goes unused on a vector of these pictures; how many that were."""
-            use = _number(self.state["use"])
-            share = max(float(use.sum()), 1.0) / use.size
-            unused = np.flatnonzero(use < _LEAST_USED * share)
-            vectors = ops.convert_to_numpy(architecture.encoded(self.layer, ops.convert_to_tensor(pictures)))
-            vectors = vectors.reshape(-1, sizes[1])
-            use[unused] = share
-            fresh = vectors[key.integers(len(vectors), unused.size)]
-            for name, values in (("codes", fresh), ("sums", fresh * share)):
-                table = _number(self.state[name])
-                table[unused] = values
-                self.state[name].assign(table)
-            self.state["use"].assign(use)
-            return int(unused.size)
-
     return Vq()
-
-
-def _number(variable: Any) -> np.ndarray:
-    """A copy of a variable on this side of the backend."""
-    from keras import ops
-
-    return np.array(ops.convert_to_numpy(ops.copy(variable)))
 
 
 class NumpyLayers:
