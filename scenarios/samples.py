@@ -84,7 +84,7 @@ def _png(picture: Any) -> str:
     top, left = (max(0, side - MOST_PIXELS) // 2 for side in pixels.shape[:2])
     pixels = pixels[top:top + MOST_PIXELS, left:left + MOST_PIXELS]
     buffer = io.BytesIO()
-    Image.fromarray(pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels).save(buffer, "PNG", optimize=True)
+    Image.fromarray(pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels).save(buffer, "PNG")
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
