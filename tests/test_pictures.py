@@ -24,6 +24,7 @@ from reports.pictures import MAX_SIDE, content_of, error_map, middle, outlines, 
 from reports.summary import summarise
 from reports.viewer import viewer
 from scenarios.samples import sample
+from scenarios.transmit import transmit
 from sources.bpe import Bpe
 from sources.fixed_length import FixedLength
 from sources.text import Text
@@ -199,3 +200,13 @@ def test_a_lost_piece_is_what_the_tokenizer_makes_of_it() -> None:
     one = record(outcome, Bpe())
     lost = outcome.received.reconstruction.lost
     assert lost.any() and {piece for piece, gone in zip(one["restored"], lost, strict=True) if gone} == {" "}
+
+
+def test_a_file_sent_as_byte_pairs_is_shown_as_text(tmp_path: Path) -> None:
+    """Catches a file refused because its tokens are no bytes, and a page of numbers."""
+    (tmp_path / "letter.txt").write_text("The packets of this letter are lost now and then, and then again. " * 6, encoding="utf-8")
+    (tmp_path / "pairs.toml").write_text('question = "?"\n[tokenizer]\nname = "bpe"\n[coder]\npacket_bits = 40\n[channel]\nname = '
+                                         '"packet_loss"\nloss_rate = 0.3\n[[arm]]\nlabel = "a"\n', encoding="utf-8")
+    page = transmit(tmp_path / "letter.txt", str(tmp_path / "pairs.toml"), tmp_path / "out", {}).read_text(encoding="utf-8")
+    assert "<pre" in page and "packets of this letter" in page and '<i class="l" data-sent="' in page
+    assert (tmp_path / "out" / "a" / "arrived.txt").read_bytes().count(b" letter ") >= 2
