@@ -42,7 +42,8 @@ figures: $(VENV)/.installed
 	set -e; for run in quickstart:token_error_rate text_over_rayleigh:token_error_rate markov_optimum:recovered_fraction \
 	  markov_breakeven:token_error_rate exchanges:token_error_rate soft_bits:byte_error_rate placebos:token_error_rate \
 	  measured_traces:residual_packet_loss_rate parity_or_context:token_error_rate parity_or_arq:token_error_rate \
-	  parity_or_rate:token_error_rate surprisal_uep:token_error_rate damaged_packets:token_error_rate; do \
+	  parity_or_rate:token_error_rate surprisal_uep:token_error_rate damaged_packets:token_error_rate \
+	  image_contexts:psnr_db-over-bits_per_pixel; do \
 	  $(BIN)/channel-sim run $${run%%:*}; cp results/$${run%%:*}/figures/$${run##*:}.svg docs/figures/$${run%%:*}.svg; done
 	$(BIN)/python -m benchmarks.breakeven
 
