@@ -45,7 +45,8 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#8C3A6E", "#111111", "#B07A00", "#3
 MARKERS = ("o", "s", "^", "D", "v", "X", "P", "*")
 _DASHES: tuple[Any, ...] = ((0, (5, 2)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5)), (0, (2, 1.5)))
 _SMALLEST = 1e-9
-_STEP_POINTS = 1.0
+_STEP_POINTS, _LIMIT_STEP_POINTS = 1.0, 3.0
+"""Between arms at one place; upper limits of equal items stand at one height as well, where a step of 1 would hide them."""
 _LEGEND_CHARACTERS = 58
 _CURVE_COLOURS = ("#000000", "#555555", "#000000", "#555555")
 _STYLE: dict[Any, Any] = {
@@ -179,8 +180,10 @@ def _draw_series(axis: Axes, measured: list[tuple[float, Estimate]], number: int
         if one.low is None or one.high is None:
             continue
         if limit:
-            _draw_arrow(axis, (place, one.high), (place, 0.4 * one.high), look["color"], _beside(axis, number))
-            plot_beside(axis, number, [place], [one.high], markerfacecolor="white", linestyle="none", zorder=3, **look)
+            apart = _beside(axis, number, _LIMIT_STEP_POINTS)
+            _draw_arrow(axis, (place, one.high), (place, 0.4 * one.high), look["color"], apart)
+            (mark,) = axis.plot([place], [one.high], markerfacecolor="white", linestyle="none", zorder=3, **look)
+            mark.set_transform(apart)
         elif one.method in ("upper limit", "lower limit"):
             end = one.high if one.method == "upper limit" else one.low
             _draw_arrow(axis, (place, end), (place, one.mean), look["color"], _beside(axis, number))
@@ -197,10 +200,10 @@ def plot_beside(axis: Axes, number: int, x: Sequence[float], y: Sequence[float],
         line.set_transform(_beside(axis, number))  # not before: the limits of the axes are those of the data
 
 
-def _beside(axis: Axes, number: int) -> Transform:
+def _beside(axis: Axes, number: int, step: float = _STEP_POINTS) -> Transform:
     figure = axis.get_figure(root=True)
     assert figure is not None
-    return axis.transData + ScaledTranslation((number % len(COLOURS) - 3) * _STEP_POINTS / 72, 0, figure.dpi_scale_trans)
+    return axis.transData + ScaledTranslation((number % len(COLOURS) - 3) * step / 72, 0, figure.dpi_scale_trans)
 
 
 def arm_look(number: int) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -183,3 +184,18 @@ def test_the_axes_of_shipped_scenarios_name_their_units(name: str) -> None:
         numbers = all(isinstance(value, int | float) for value in values)
         assert not numbers or text in pure or text.startswith("number of") or text.endswith(")"), key
         assert not key.endswith("_db") or text.endswith(("Es/N0 (dB)", "Eb/N0 (dB)", "SNR (dB)", "K (dB)")), key
+
+
+def test_limits_of_arms_without_an_event_can_be_told_apart(tmp_path: Path) -> None:
+    """Catches hollow markers of several arms on one another: without an event all have the limit 3/n."""
+    described = meta({"channel.loss_rate": LOSS_RATES[:2]}) | {"arms": [], "show": []}
+    with closing(Store.create(tmp_path / "r.sqlite", described)) as store:
+        points = [Point(a, p, f"arm {a}", {"channel.loss_rate": LOSS_RATES[p]}, f"{a}-{p}") for a in range(3) for p in range(2)]
+        store.set_plan(points, {point.task_id: {} for point in points}, [])
+        store.add([Trial(one.task_id, i, 0, {"token_error_rate": (0.0, 9.0)}, {}, Ledger().to_dict())
+                   for one in points for i in range(30)])
+        figure = draw_metric(summarise(store), "token_error_rate")
+    figure.draw_without_rendering()
+    hollow = [line for line in figure.axes[0].lines if line.get_markerfacecolor() == "white"]
+    places = sorted(line.get_transform().transform(line.get_xydata())[0, 0] * 72 / figure.dpi for line in hollow)
+    assert len(places) == 6 and min(np.diff(places)) > 2.5

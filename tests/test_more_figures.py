@@ -11,6 +11,7 @@ from channel_sim.ledger import Ledger
 from channel_sim.store import Curve, Point, Store, Trial
 from reports.burst_figures import draw_bursts, save_bursts
 from reports.figures import draw_metric, render
+from reports.html import write_report
 from reports.summary import Summary, summarise
 from reports.tradeoff import costs_that_vary, draw_tradeoff, save_tradeoffs
 from tests.synthetic_results import synthetic_store
@@ -91,3 +92,16 @@ def test_bursts_are_those_of_the_card_beside_the_law(tmp_path: Path) -> None:
         assert render(figure, "png") == render(draw_bursts(store), "png")  # type: ignore[arg-type]
     with closing(synthetic_store(tmp_path / "r.sqlite", num_items=2, sweep={})) as store:
         assert save_bursts(store, tmp_path) == []
+
+
+def test_the_page_shows_what_was_spent_and_how_long_losses_lasted(tmp_path: Path) -> None:
+    """Catches figures that are files beside the page and not on it, and a gallery of many that is not folded."""
+    pictures(tmp_path / "r.sqlite")
+    with closing(Store(tmp_path / "r.sqlite")) as store:
+        page = write_report(store, tmp_path).read_text(encoding="utf-8")
+    assert 'aria-label="PSNR (dB) over channel uses per sample"' in page and "Against what was spent" in page
+    assert 'aria-label="bursts"' not in page  # no card is on file
+    with closing(Store(collect(tmp_path / "run", items=4) / "results.sqlite")) as store:
+        page = write_report(store, tmp_path).read_text(encoding="utf-8")
+    assert 'aria-label="bursts"' in page and "Against what was spent" not in page
+    assert "<summary>How long losses lasted" in page
