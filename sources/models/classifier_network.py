@@ -86,7 +86,7 @@ def centred(pictures: np.ndarray) -> np.ndarray:
 
 
 def folded(weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """float64, no normalisation left: `convolution_i` [kernel, kernel, inputs, outputs], `head`, and a `_bias` [outputs] of each."""
+    """float64 with no normalisation: `convolution_i` [kernel, kernel, inputs, outputs], `head`, and a `_bias` [outputs] each."""
     plain = {"head": weights["head/kernel"].astype(np.float64), "head_bias": weights["head/bias"].astype(np.float64)}
     for name in (name.removesuffix("/kernel") for name in weights if name.startswith("convolution_")):
         gamma, beta, mean, variance = (weights[f"{name.replace('convolution', 'normal')}/{part}"].astype(np.float64)
