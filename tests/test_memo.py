@@ -54,7 +54,9 @@ def numbers(tables: dict[str, Any] = TABLES) -> list[Any]:
         for replicate in range(scenario.replicates):
             items = send(task.chain, range(scenario.items), Key(scenario.seed))
             for one in run(task.chain, items, replicate, Key(scenario.seed)):
-                found.append((one.measurement.values, one.measurement.reasons, one.ledger.to_dict(), sample(one)))
+                shared = Key(scenario.seed).child("item", one.sent.index, "shared")
+                shown = sample(one, task.chain.tokenizer, shared)
+                found.append((one.measurement.values, one.measurement.reasons, one.ledger.to_dict(), shown))
     return found
 
 
