@@ -310,7 +310,7 @@ def _scale_y(axis: Axes, metric: str) -> None:
         return
     axis.set_yscale("log")
     low, high = axis.get_ylim()
-    narrow = high / low < 30  # less than one and a half decades: powers of ten alone would leave the axis bare
+    narrow = high < 30 * low  # less than one and a half decades: powers of ten alone would leave the axis bare
     axis.yaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5) if narrow else (1,)))
     if narrow:
         axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
