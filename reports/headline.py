@@ -28,8 +28,8 @@ def headline(summary: Summary, metric: str) -> str:
     """One sentence a reader can quote; "" where no two arms with equal channel uses have measured the metric.
 
     Of the arms of equal cost it takes the best that leaves redundancy to the prior and the best that compresses; where all are
-    of one kind, the two that have the best mean most often, or else come next. They are chosen from these very results, so
-    their p-values are adjusted for all pairs of arms at all points.
+    of one kind, the best without parity and the best with it, or else the two that have the best mean most often or come next.
+    They are chosen from these very results, so their p-values are adjusted for all pairs of arms at all points.
     """
     arms = equal_cost_arms(summary)
     pair = _contenders(summary, metric, arms) if describe(metric).better != "neither" else None
@@ -52,13 +52,19 @@ def _both(pair: tuple[str, str]) -> str:
 
 
 def _contenders(summary: Summary, metric: str, arms: list[str]) -> tuple[str, str] | None:
-    """(the best that does not compress, the best that does), or the best two."""
-    compressing = {arm["label"] for arm in summary.meta.get("arms", [])
-                   if any((part["stage"], part["name"]) == ("coder", "entropy") for part in arm["chain"])}
-    kinds = [[arm for arm in arms if (arm in compressing) is kind] for kind in (False, True)]
-    best = [_by_rank(summary, metric, kind)[:1] for kind in kinds]
-    pair = best[0] + best[1] if all(best) else _by_rank(summary, metric, arms)[:2]
+    """(the best that does not compress, the best that does); (the best without parity, the best with it); or the best two."""
+    for others in (_with(summary, "coder", {"entropy"}), _with(summary, "protection", {"reed_solomon", "repeat", "arq"})):
+        best = [_by_rank(summary, metric, [arm for arm in arms if (arm in others) is kind])[:1] for kind in (False, True)]
+        if all(best):
+            return best[0][0], best[1][0]
+    pair = _by_rank(summary, metric, arms)[:2]
     return (pair[0], pair[1]) if len(pair) == 2 else None
+
+
+def _with(summary: Summary, stage: str, names: set[str]) -> set[str]:
+    """The arms whose chain has one of the named components at a stage."""
+    return {arm["label"] for arm in summary.meta.get("arms", [])
+            if any(part["stage"] == stage and part["name"] in names for part in arm["chain"])}
 
 
 def _by_rank(summary: Summary, metric: str, arms: list[str]) -> list[str]:

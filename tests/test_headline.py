@@ -64,6 +64,15 @@ def test_it_says_who_wins_where_by_how_much_and_where_the_lead_changes(tmp_path:
     assert said.endswith(": the lead changes between loss rate 0.05 and 0.1.")
 
 
+def test_where_no_arm_is_the_rival_by_its_coder_parity_is(tmp_path: Path) -> None:
+    """Catches pictures whose two best codecs with parity are compared, and the prior that stands beside them is not."""
+    summary = results(tmp_path / "r.sqlite", {"prior": "a", "parity": "b", "more parity": "b"}, lambda arm, rate, item: crossing(
+        "prior" if arm == "prior" else "parity", rate, item) + (arm == "more parity"))
+    for arm in summary.meta["arms"][1:]:
+        arm["chain"].append(part("protection", "reed_solomon"))
+    assert headline(summary, METRIC).startswith("At equal channel uses “parity” beats “prior” in the token error rate at loss rate 0.01")
+
+
 def test_higher_is_better_where_it_is(tmp_path: Path) -> None:
     """Catches the loser named as the winner for metrics such as the recovered fraction, and points where the unit is dB."""
     said = headline(results(tmp_path / "a.sqlite", TWO, crossing, metric="recovered_fraction"), "recovered_fraction")
