@@ -18,8 +18,8 @@ from tests.chains import chain_with
 
 NAMES = list(catalogue.CATALOGUE["decoders"])
 TAKES_A_MODEL = ("lm_greedy", "bidirectional", "lm_beam", "posterior_sample")
-GIVES_UP = ("none", "repeat_last")
-"""No prior: what nothing was received of is LOST, or, of `repeat_last`, if nothing was received at all."""
+GIVES_UP = ("none", "repeat_last", "neighbour_mean", "interpolate", "biharmonic")
+"""No prior: what nothing was received of is LOST; of `repeat_last` and `neighbour_mean` if nothing was received at all."""
 
 
 def decoder_of(name: str) -> tuple[Decoder, int]:
