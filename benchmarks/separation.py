@@ -25,6 +25,9 @@ def main(folder: Path, num_pictures: int) -> None:
     for point in points:
         best = {codec: max((value, arm) for (arm, where), value in of_codec.items() if where == point)
                 for codec, of_codec in found.items()}
+        if len({round(value, 6) for value, _ in best.values()}) == 1:
+            print(f"{point:>8g}  all arms fail alike")
+            continue
         cells = "".join(f"{f'{value:.2f} {arm}':>24}" for value, arm in best.values())
         print(f"{point:>8g}  {cells}  {max(best, key=lambda codec: best[codec])}")
 

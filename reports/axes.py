@@ -77,20 +77,27 @@ def curves_of(summary: Summary, metric: str) -> dict[str, dict[int, float]]:
 
 
 def envelopes_of(summary: Summary, metric: str) -> dict[str, dict[int, float]]:
-    """Label -> sweep point -> the best mean of the arms that an envelope names; none of costs.
+    """Label -> sweep point -> `metric` of the arm that is best there; none of costs.
 
-    Which arm that is was chosen with the very items that are drawn: what a sender could reach who knew, so it is called an oracle.
+    One sender has one arm: at each point it is the best by the first metric that the scenario shows and of which more or less is
+    better. It was chosen with the very items that are drawn, by a sender who knew, so it is called an oracle.
     """
-    better, cost = describe(metric).better, describe(metric).unit in ("use", "bit")
-    if better == "neither" or cost:
+    if describe(metric).better == "neither" or describe(metric).unit in ("use", "bit"):
         return {}
-    best = max if better == "higher" else min
-    found: dict[str, dict[int, float]] = {}
-    for label, arms in summary.meta.get("envelopes", {}).items():
-        means = {index: [one.mean for row in summary.at(index) if row.point.arm in arms and (one := row.estimate(metric))]
-                 for index in summary.points}
-        found[f"{label} (oracle)"] = {index: best(values) for index, values in means.items() if values}
+    found = {f"{label} (oracle)": _along(summary, metric, arms) for label, arms in summary.meta.get("envelopes", {}).items()}
     return {label: curve for label, curve in found.items() if curve}
+
+
+def _along(summary: Summary, metric: str, arms: list[str]) -> dict[int, float]:
+    chosen_by = next(one for one in [*summary.highlights, metric] if describe(one).better != "neither")
+    sign = 1 if describe(chosen_by).better == "higher" else -1
+    curve = {}
+    for index in summary.points:
+        rows = [(sign * one.mean, row) for row in summary.at(index) if row.point.arm in arms and (one := row.estimate(chosen_by))]
+        best = max(rows, key=lambda entry: entry[0], default=None)
+        if best and (shown := best[1].estimate(metric)):
+            curve[index] = shown.mean
+    return curve
 
 
 def markers_of(summary: Summary) -> list[dict[str, Any]]:

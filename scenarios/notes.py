@@ -46,10 +46,13 @@ def _envelopes(scenario: Scenario) -> list[str]:
 def _cliffs(scenario: Scenario) -> list[str]:
     """Of codes that erase what they cannot decode, over the power they are given."""
     swept = scenario.sweep.keys() & {"channel.esno_db", "channel.ebno_db"}
-    coded = any(isinstance(task.chain.channel, CodedLink) and task.chain.channel.code != "uncoded"
-                and task.chain.channel.erases_on_crc_failure for task in scenario.tasks)
-    if not (swept and coded and any(task.chain.source.modality == "image" for task in scenario.tasks)):
+    links = [task.chain.channel for task in scenario.tasks if isinstance(task.chain.channel, CodedLink)
+             and task.chain.channel.code != "uncoded" and task.chain.channel.erases_on_crc_failure]
+    if not (swept and links and all(task.chain.source.modality == "image" for task in scenario.tasks)):
         return []
+    if any(link.fading != "awgn" for link in links):
+        return ["Every picture has its cliff, at the fade that it met; the mean over pictures falls as gently as fades are "
+                "spread. How often a picture is past it is the outage: the share of which nothing could be decoded."]
     return ["The cliff: a code block is either decoded without error or lost. Within a decibel or two all blocks of an arm go from "
             "one to the other, and the picture with them; above, more power buys nothing, as the quality was fixed by the file's "
             "bytes. A higher rate or modulation moves the cliff to the right and what lies above it up."]

@@ -24,6 +24,18 @@ def test_an_envelope_is_the_best_of_its_arms_at_every_point(tmp_path):
     store.close()
 
 
+def test_an_envelope_is_one_arm_in_every_figure(tmp_path):
+    """Catches a best that is one arm by errors and another by what was recovered: no sender is both."""
+    store = synthetic_store(tmp_path / "results.sqlite", num_items=12)
+    summary = summarise(store)
+    store.close()
+    parity = next(arm for arm in ARMS if "Reed" in arm)  # which is ahead in errors where it holds, and recovers no token itself
+    summary.meta.update({"envelopes": {"two": ["n-gram prior", parity]}, "show": ["recovered_fraction", "token_error_rate"]})
+    prior = {row.point.point_index: row.estimate("token_error_rate").mean for row in summary.of("n-gram prior")}
+    assert any(row.estimate("token_error_rate").mean < prior[row.point.point_index] for row in summary.of(parity))
+    assert curves_of(summary, "token_error_rate")["two (oracle)"] == prior
+
+
 @pytest.mark.parametrize(("arms", "reason"), [(["a", "c"], "no arm is called 'c'"), (["a"], "two arms or more")])
 def test_an_envelope_of_no_arms_is_refused(arms, reason):
     """Catches a misspelt label, which would leave an arm out of the best without a word."""
