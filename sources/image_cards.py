@@ -52,7 +52,7 @@ def grid_card(config: dict[str, Any]) -> str:
 
 
 def _training(config: dict[str, Any], update: str) -> dict[str, str]:
-    settings, best = config["settings"], config["best"]
+    settings, best, last = config["settings"], config["best"], config["curve"][-1]
     data = "; ".join(f"{one['name']}, {one['pictures']:,} pictures, SHA-256 `{one['sha256']}`"
                      for one in config["data"])
     aside = ", ".join(f"{one['set_aside']:,}" for one in config["data"])
@@ -60,7 +60,8 @@ def _training(config: dict[str, Any], update: str) -> dict[str, str]:
         "data": data,
         "set aside": f"one of {settings['set_aside_every']} pictures ({aside}), to choose the best weights by",
         "licence of the data": config["licence"],
-        "steps": f"{best['updates']:,} updates of {update}, seed {settings['seed']}, {best['cpu_seconds']:,.0f} CPU seconds",
+        "best at": f"{best['updates']:,} updates, {best['cpu_seconds']:,.0f} CPU seconds: the weights that are kept",
+        "trained for": f"{last['updates']:,} updates of {update}, seed {settings['seed']}, {last['cpu_seconds']:,.0f} CPU seconds",
         "repeatable": _REPEATABLE[settings["minutes"] is None],
     }
 

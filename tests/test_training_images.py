@@ -11,6 +11,8 @@ from channel_sim.keys import Key
 from channel_sim.types import Item
 from scenarios.catalogue import build
 from scenarios.cli import main
+from sources.image_cards import grid_card, vq_card
+from sources.models import weights_file
 from sources.picture_trainers import GridSettings, VqSettings
 from sources.training_images import train_image_masked, train_vq_image
 from sources.training_pictures import LARGE, read_collections
@@ -95,6 +97,16 @@ def test_a_masked_model_learns_and_what_it_writes_runs(folder, tokenizer):
         message[3, 4] = -1
         table, = model.frequencies([message], [np.array([3 * 8 + 4])])
         assert table[0].argmax() == tokens[3, 4]
+
+
+@pytest.mark.parametrize(("name", "made"), [("vq-image", vq_card), ("image-masked-small", grid_card)])
+def test_a_card_tells_the_best_weights_from_the_whole_training(name, made):
+    """Catches a card that says the training ended where its best weights were, and a shipped one that is not of its weights."""
+    config = json.loads((weights_file.FOLDER / f"{name}.json").read_text())
+    card, best, last = (weights_file.FOLDER / f"{name}.md").read_text(), config["best"], config["curve"][-1]
+    assert card == made(config) and best["updates"] < last["updates"]
+    assert f"| best at | {best['updates']:,} updates, {best['cpu_seconds']:,.0f} CPU seconds" in card
+    assert f"| trained for | {last['updates']:,} updates of " in card and f", {last['cpu_seconds']:,.0f} CPU seconds |" in card
 
 
 @pytest.mark.slow
