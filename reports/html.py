@@ -15,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from channel_sim.store import Store
+from reports import bjontegaard
 from reports.burst_figures import save_bursts
 from reports.card_page import card_table
 from reports.chain import diagram
@@ -89,7 +90,7 @@ def write_report(store: Store, folder: Path, baseline: str | None = None) -> Pat
         findings=found, diagram=diagram(summary.meta), viewer=viewer(store, summary),
         figures=[_figure(summary, metric, figures) for metric in dict.fromkeys([*metrics, *with_curves])],
         tradeoffs=_drawn(save_tradeoffs(summary, figures)), bursts=_drawn(save_bursts(store, figures)),
-        reliability=_drawn(save_reliability(store, figures)),
+        bjontegaard=bjontegaard.compare(summary, baseline), reliability=_drawn(save_reliability(store, figures)),
         results=_table(summary, metrics, "note"), calibration=_calibration(summary), ledger=ledger_table(summary),
         theory=_theory(summary), cards=card_table(store), links=link_rows(store), remarks=_remarks(summary),
         too_few=0 < summary.num_items < FEW_ITEMS, darkest=DARKEST, max_side=MAX_SIDE,

@@ -79,7 +79,7 @@ def estimate_all(tasks: Sequence[Sequence[Trial]], metric: str) -> list[Estimate
     found: list[Estimate | None] = []
     open_sums: dict[int, np.ndarray] = {}
     for place, trials in enumerate(tasks):
-        sums = _by_item(trials, metric)[1]
+        sums = by_item(trials, metric)[1]
         sums = sums[sums[:, 1] > 0]
         found.append(_certain(trials, metric, sums) if len(sums) else None)
         if len(sums) and found[-1] is None:
@@ -139,7 +139,7 @@ def paired_differences(pairs: Sequence[tuple[Sequence[Trial], Sequence[Trial]]],
 
 def _paired_sums(trials_a: Sequence[Trial], trials_b: Sequence[Trial], metric: str) -> np.ndarray:
     """float64 [n, 4]: numerators and denominators of both arms over items that at least one has measured."""
-    (items_a, sums_a), (items_b, sums_b) = _by_item(trials_a, metric), _by_item(trials_b, metric)
+    (items_a, sums_a), (items_b, sums_b) = by_item(trials_a, metric), by_item(trials_b, metric)
     if not np.array_equal(items_a, items_b):
         raise ValueError(f"a paired difference needs equal items, got {len(items_a)} and {len(items_b)} with "
                          f"{len(np.intersect1d(items_a, items_b))} in common; run both arms over the same items")
@@ -176,7 +176,7 @@ def clopper_pearson(events: int, num_trials: int) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _by_item(trials: Sequence[Trial], metric: str) -> tuple[np.ndarray, np.ndarray]:
+def by_item(trials: Sequence[Trial], metric: str) -> tuple[np.ndarray, np.ndarray]:
     """Items int64 [n], ascending, and (numerator, denominator) float64 [n, 2] over their replicates; (0, 0) where not measured."""
     items, replicates, pairs = _pairs(trials, metric)
     if np.all(items[1:] > items[:-1]):
@@ -217,7 +217,7 @@ def _impossible(trials: Sequence[Trial], metric: str, sums: np.ndarray) -> Estim
     """Exactly 0 where no event could happen: the metric that counts its chances was measured and has none in any item."""
     if np.any(sums[:, 0]) or not CATALOGUE[metric].within:
         return None
-    chances = _by_item(trials, CATALOGUE[metric].within)[1].sum(axis=0)
+    chances = by_item(trials, CATALOGUE[metric].within)[1].sum(axis=0)
     return Estimate(0.0, 0.0, 0.0, len(sums), "constant") if chances[1] > 0 and chances[0] == 0 else None
 
 

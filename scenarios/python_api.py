@@ -124,6 +124,7 @@ def _flags(done: runner.Done) -> list[str]:
 
 def write_results(store: Store, out: Path, baseline: str | None = None) -> None:
     """Tables, samples, figures and report of a results file; with a baseline the differences of all other arms to it as well."""
+    from reports.bjontegaard import write_bjontegaard_csv
     from reports.card import write_card_csv
     from reports.differences import write_differences_csv
     from reports.export import write_samples, write_summary_csv, write_trials_csv
@@ -140,6 +141,7 @@ def write_results(store: Store, out: Path, baseline: str | None = None) -> None:
     write_cost_csv(store, out / "cost.csv")
     write_link_csv(store, out / "link.csv")
     write_calibration_csv(store, out / "calibration.csv")
+    write_bjontegaard_csv(summarise(store), baseline, out / "bjontegaard.csv")
     write_samples(store, out / "samples")
     write_report(store, out, baseline)
 
