@@ -23,6 +23,8 @@ CALIBRATION_BINS = 10
 """Equal bins of confidence; the last one holds 1 as well."""
 _CONFIDENT = np.float32(0.9)  # in the precision of a confidence
 _CHARACTER_BITS = 21  # of a Unicode code point
+OF_EVALUATORS = ("task_accuracy", "clean_task_accuracy", "task_agreement", "kid", "kid_of_originals")
+"""Measured only where a scenario has an evaluator."""
 _FIDELITY = ("psnr_db", "psnr_of_mean_mse_db", "ssim", "ms_ssim", "si_sdr_db", "exact_item_rate", "undecodable_rate")
 _WHITE_SPACE = np.frombuffer(b" \t\n\r\f\v", np.uint8)
 

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from channel_sim.checks import RequestError
 from channel_sim.metrics import CATALOGUE as METRICS
+from channel_sim.metrics import OF_EVALUATORS
 from channel_sim.stages import Component
 from channel_sim.trial import Chain
 from scenarios import catalogue
@@ -28,6 +29,7 @@ _DEFAULTS = {"source": "text", "coder": "fixed_length", "protection": "none", "c
              "receiver": "receiver"}
 JUDGE = "evaluator"
 """The stage that a scenario may leave out, and no arm has of its own: all are judged alike."""
+_KINDS = {**STAGES, JUDGE: "evaluators"}
 Tables = dict[str, dict[str, Any]]
 
 
@@ -162,14 +164,14 @@ def _override(tables: dict[str, Any], overrides: dict[str, Any], name: str) -> t
     tables, fixed = dict(tables), {}
     for key, value in overrides.items():
         stage, _, field = key.partition(".")
-        if field and stage in STAGES:
+        if field and stage in _KINDS:
             fixed[key] = value
             sweep = tables.get("sweep", {})
             tables["sweep"] = {axis: values for axis, values in sweep.items() if axis != key} if isinstance(sweep, dict) else sweep
         elif not field and key in _File.model_fields:
             tables[key] = value
         else:
-            keys = [*(f"{stage}.…" for stage in STAGES), "items", "seed", "replicates"]
+            keys = [*(f"{stage}.…" for stage in _KINDS), "items", "seed", "replicates"]
             raise RequestError(f"{name}: --set {key}: no such key{catalogue.nearest(key, keys)}")
     return tables, fixed
 
@@ -224,10 +226,20 @@ def _check_show(file: _File, name: str) -> None:
     for metric in file.show:
         if metric not in METRICS:
             raise RequestError(f"{name}: show: no metric is called {metric!r}{catalogue.nearest(metric, METRICS)}")
+        _check_is_judged(metric, "show", file, name)
+    if file.stop is not None:
+        _check_is_judged(file.stop.metric, "stop.metric", file, name)
+
+
+def _check_is_judged(metric: str, key: str, file: _File, name: str) -> None:
+    if metric in OF_EVALUATORS and not file.evaluator:
+        raise RequestError(f"{name}: {key}: {metric!r} is measured by an evaluator, and the scenario has none; add [evaluator]")
 
 
 def _axes(file: _File, name: str) -> list[list[Any]]:
     for key, values in file.sweep.items():
+        if key.partition(".")[0] == JUDGE:
+            raise RequestError(f"{name}: sweep: {key!r}: all points are judged alike; set it in [{JUDGE}]")
         if not values:
             raise RequestError(f"{name}: sweep.{key!r}: has no values; give at least one")
     return list(file.sweep.values())
@@ -266,9 +278,11 @@ def _check_keys(keys: list[str], stages: list[Tables], name: str) -> None:
     """Every dotted key must be a key of some arm; arms without it stay as they are."""
     for key in keys:
         stage, _, field = key.partition(".")
-        if stage not in STAGES:
+        if stage not in _KINDS:
             raise RequestError(f"{name}: sweep: {key!r}: no such table{catalogue.nearest(stage, STAGES)}")
-        classes = [catalogue.find(STAGES[stage], tables[stage]["name"], f"{name}: {stage}") for tables in stages]
+        if any(stage not in tables for tables in stages):
+            raise RequestError(f"{name}: {key}: the scenario has no {stage}; add [{stage}]")
+        classes = [catalogue.find(_KINDS[stage], tables[stage].get("name"), f"{name}: {stage}") for tables in stages]
         if not any(field in cls.model_fields for cls in classes):
             allowed = sorted({f"{stage}.{known}" for cls in classes for known in cls.model_fields})
             raise RequestError(f"{name}: {key}: no arm has such a key{catalogue.nearest(key, allowed)}")
@@ -278,7 +292,7 @@ def _task(seed: int, address: tuple[int, int, str, dict[str, Any]], tables: Tabl
     tables = {stage: dict(table) for stage, table in tables.items()}
     for key, value in {**fixed, **address[3]}.items():
         stage, _, field = key.partition(".")
-        if field in catalogue.find(STAGES[stage], tables[stage]["name"], where).model_fields:
+        if field in catalogue.find(_KINDS[stage], tables[stage]["name"], where).model_fields:
             tables[stage][field] = value
     chain = _chain(tables, where)
     parts = components(chain)
@@ -294,7 +308,7 @@ def _chain(tables: Tables, where: str) -> Chain:
         table = fill(stage, tables[stage], built, f"{where}: {stage}")
         built[stage] = catalogue.build(kind, table, f"{where}: {stage}")
     if JUDGE in tables:
-        built[JUDGE] = catalogue.build("evaluators", tables[JUDGE], f"{where}: {JUDGE}")
+        built[JUDGE] = catalogue.build(_KINDS[JUDGE], tables[JUDGE], f"{where}: {JUDGE}")
     chain = Chain(**built)
     fits(chain, where)
     return chain

@@ -15,7 +15,7 @@ import pytest
 
 from channel_sim.checks import RequestError
 from channel_sim.keys import Key
-from channel_sim.metrics import Measurement
+from channel_sim.metrics import OF_EVALUATORS, Measurement
 from channel_sim.store import Store, StoreConflict, Trial, pack_features
 from channel_sim.trial import run, send
 from channel_sim.types import Item
@@ -137,6 +137,37 @@ def test_the_table_is_the_scenarios_and_changes_the_task(stack: Path):
         load(tables(stack, evaluator={"name": "image-clasifier"}))
     with pytest.raises(RequestError, match="evaluator.path must be weights of a classifier.*channel-sim train classifier"):
         load(tables(stack, evaluator={"name": "image-classifier-small", "path": str(stack)}))
+
+
+def test_the_command_line_sets_a_key_of_the_evaluator(stack: Path, tmp_path: Path):
+    """Catches weights of one's own that only a file can name, or that judge some arms alone, and settings without a word."""
+    mine = tmp_path / "mine.safetensors"
+    for end in (".safetensors", ".json"):
+        mine.with_suffix(end).write_bytes((weights_file.FOLDER / f"image-classifier-small{end}").read_bytes())
+    loaded = load(tables(stack), {"evaluator.path": str(mine)})
+    assert [task.resolved[JUDGE]["path"] for task in loaded.tasks] == [str(mine)] * 2
+    with pytest.raises(RequestError, match="evaluator.pth: no arm has such a key; did you mean 'evaluator.path'"):
+        load(tables(stack), {"evaluator.pth": str(mine)})
+    with pytest.raises(RequestError, match=r"evaluator.path: the scenario has no evaluator; add \[evaluator\]"):
+        load(tables(stack, evaluator={}), {"evaluator.path": str(mine)})
+    with pytest.raises(RequestError, match="evaluator.name: missing"):
+        load(tables(stack, evaluator={"path": str(mine)}), {"evaluator.path": str(mine)})
+
+
+def test_no_point_of_a_sweep_has_a_judge_of_its_own(stack: Path):
+    """Catches curves whose points are measured with different rules."""
+    with pytest.raises(RequestError, match=r"sweep: 'evaluator.path': all points are judged alike; set it in \[evaluator\]"):
+        load(tables(stack, sweep={"evaluator.path": [None]}))
+
+
+@pytest.mark.parametrize("metric", OF_EVALUATORS)
+def test_what_nobody_measures_is_not_asked_for(stack: Path, metric: str):
+    """Catches a report without the metrics that it was to show first, and a run that waits for a width that never comes."""
+    assert load(tables(stack, show=[metric], stop={"metric": metric, "half_width": 0.1})).show == (metric,)
+    why = f"'{metric}' is measured by an evaluator, and the scenario has none; add \\[evaluator\\]"
+    for key, asked in (("show", {"show": [metric]}), ("stop.metric", {"stop": {"metric": metric, "half_width": 0.1}})):
+        with pytest.raises(RequestError, match=f"{key}: {why}"):
+            load(tables(stack, evaluator={}, **asked))
 
 
 def test_what_is_judged_is_what_came_out_and_nothing_else_changes(stack: Path):

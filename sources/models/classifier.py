@@ -19,7 +19,7 @@ from safetensors.numpy import load, save
 
 from channel_sim.checks import RequestError
 from channel_sim.fidelity import MID_GREY
-from channel_sim.metrics import Measurement
+from channel_sim.metrics import OF_EVALUATORS, Measurement
 from channel_sim.stages import Evaluator
 from channel_sim.types import Content, Item
 from sources.models import weights_file
@@ -97,8 +97,7 @@ class ImageClassifierSmall(Evaluator):
     def measure(self, item: Item, content: Content, missing: np.ndarray) -> Measurement:
         book = Measurement()
         if not _is_kind(item.content):
-            undefined = ("task_accuracy", "clean_task_accuracy", "task_agreement", *_OF_SETS)
-            book.reasons = dict.fromkeys(undefined, f"the evaluator judges pictures of {SIDE}x{SIDE} pixels in RGB alone")
+            book.reasons = dict.fromkeys(OF_EVALUATORS, f"the evaluator judges pictures of {SIDE}x{SIDE} pixels in RGB alone")
             return book
         book.reasons = dict.fromkeys(_OF_SETS, "a distance between sets of pictures, of which a trial has one")
         clean = self._opinion(item.content).label
