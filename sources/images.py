@@ -80,6 +80,10 @@ class Images(Source):
         places = np.searchsorted(starts, indices, side="right") - 1
         return [self._item(pictures, int(place), int(index - starts[place])) for place, index in zip(places, indices, strict=True)]
 
+    def assumed(self) -> tuple[str, ...]:
+        tiles = "Tiles of one picture are not independent; intervals take them as if they were, and are too narrow."
+        return (tiles,) if self.crop == "tile" else ()
+
     def digests(self) -> dict[str, str]:
         return {"path": _digest(_pictures(self.path).files)}
 

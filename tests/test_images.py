@@ -14,6 +14,8 @@ from PIL import Image
 from channel_sim.checks import RequestError
 from channel_sim.keys import Key
 from channel_sim.types import Item
+from scenarios.describe import facts
+from scenarios.scenario import load
 from scenarios.transmit import transmit
 from sources.images import PHOTOGRAPHS, Images
 
@@ -86,6 +88,14 @@ def test_grey_is_luma_and_rgb_of_a_grey_picture_is_three_times_it(tmp_path: Path
     assert found.shape == (9, 8, 1) and np.abs(found[..., 0] - luma).max() <= 0.51
     grey = saved(tmp_path / "g.png", picture[..., 0])
     assert np.array_equal(pixels(Images(path=grey)), np.repeat(picture[..., :1], 3, axis=2))
+
+
+def test_the_report_says_that_tiles_are_not_independent():
+    """Catches intervals over tiles that pass for those over pictures, and a warning where every item is another picture."""
+    tiles = {"name": "images", "crop": "tile", "size": 32}
+    for source, warned in ((tiles, True), (tiles | {"crop": "centre"}, False), ({"name": "images"}, False)):
+        asked = {"question": "?", "source": source, "tokenizer": {"name": "pixels"}, "arm": [{"label": "a"}]}
+        assert any("Tiles of one picture are not independent" in one for one in facts(load(asked), "test")["assumptions"]) == warned
 
 
 def test_tiles_lie_side_by_side_row_by_row_picture_by_picture(tmp_path: Path):
