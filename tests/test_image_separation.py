@@ -57,3 +57,12 @@ def test_the_envelope_rises_with_the_power():
     """Catches an envelope of the wrong direction, and power that does harm."""
     best = [max(means("psnr_db", esno_db).values()) for esno_db in POINTS]
     assert best == sorted(best) and best[-1] > best[0] + 3
+
+
+@pytest.mark.slow
+def test_tokens_and_codecs_meet_the_losses_at_equal_uses():
+    """Catches parity as long as the longest packet that nobody counted, and budgets that no file fills: means over all pictures."""
+    tables = read_shipped("image_tokens_loss")
+    found = scenarios.run(tables | {"replicates": 1, "sweep": {"channel.loss_rate": [0.0]}}).find("channel_uses_per_pixel")
+    uses = [row.mean for row in found]
+    assert len(uses) == len(tables["arm"]) and max(uses) <= 1.025 * min(uses)
