@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 
 import scenarios
+from channel_sim.bler_measurement import wrong_blocks
+from channel_sim.keys import Key
+from channel_sim.link import CodedLink
 from scenarios.python_api import Results
-from scenarios.scenario import read_shipped
+from scenarios.scenario import load, read_shipped
 
 pytestmark = pytest.mark.sionna
 POINTS = [0.0, 4.0, 10.0]
@@ -44,6 +47,20 @@ def test_a_scheme_survives_where_its_code_does(esno_db):
             assert lost[arm] == 1, arm
         elif bits < 0.75 * capacity:
             assert lost[arm] == 0, arm
+
+
+@pytest.mark.parametrize(("arm", "esno_db"), [("QPSK 1/3", 0.0), ("QPSK 1/2", 0.0), ("QPSK 2/3", 4.0), ("16-QAM 1/3", 4.0),
+                                              ("16-QAM 2/3", 10.0), ("64-QAM 1/2", 10.0)])
+def test_at_the_cliff_pictures_go_with_the_blocks_of_another_decoder(arm, esno_db):
+    """Catches a decoder, or a budget, that moves the cliff: 60 random blocks of the same code, decoded by Sionna's belief
+    propagation, lose no more than two where every picture came through, and nearly all where none did."""
+    task = next(one for one in load("image_separation_awgn").tasks if one.arm == arm and one.sweep["channel.esno_db"] == esno_db)
+    assert isinstance(task.chain.channel, CodedLink)
+    link = task.chain.channel.model_copy(update={"ldpc_backend": "sionna"})
+    wrong = int(wrong_blocks(link, 60, Key(5).child(arm)).sum())
+    shown = 1 - means("undecodable_rate", esno_db)[arm]
+    assert shown == (wrong <= 2) if shown in (0, 1) else 2 < wrong < 60
+    assert wrong <= 2 or wrong >= 20
 
 
 def test_lost_pictures_are_those_whose_blocks_were_lost():
