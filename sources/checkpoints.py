@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
@@ -37,6 +37,25 @@ class TrainingSettings(BaseModel):
             first = error.errors()[0]
             key, rule = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
             raise RequestError(f"{path}: {key}: {rule}; keys are {', '.join(cls.model_fields)}") from error
+
+
+class ScheduledSettings(TrainingSettings):
+    """Of a training by Adam, whose rate rises to its highest and falls to 0 along a cosine, over updates or by the clock."""
+
+    may_change: ClassVar[frozenset[str]] = frozenset({"minutes", "updates", "learning_rate", "updates_per_checkpoint", "licence"})
+
+    learning_rate: float = Field(1e-3, gt=0, description="highest rate of Adam; a cosine takes it to 0")
+    warm_up: float = Field(0.02, ge=0, lt=1, description="part of the training in which the rate rises")
+    clip: float = Field(1.0, gt=0, description="largest norm of a gradient")
+    updates: int = Field(10_000, ge=1, description="updates to train for")
+    minutes: float | None = Field(None, gt=0, description="end the schedule by the clock instead; not repeatable bit for bit")
+    updates_per_checkpoint: int = Field(250, ge=1, description="updates between measurements on the part set aside")
+    licence: str = Field("not stated", description="of the data, for the model card")
+
+    def rate(self, part_done: float) -> float:
+        """The rate of Adam after a part of the schedule, 0 to 1."""
+        rise = min(1.0, (part_done + 1e-3) / (self.warm_up + 1e-3))
+        return float(self.learning_rate * rise * 0.5 * (1 + np.cos(np.pi * part_done)))
 
 
 def write_checkpoint(path: Path, settings: TrainingSettings, arrays: dict[str, np.ndarray], counters: dict[str, Any]) -> None:

@@ -7,32 +7,23 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
 
 from channel_sim.keys import Key
-from sources.checkpoints import TrainingSettings, as_array, read_checkpoint, write_checkpoint
+from sources.checkpoints import ScheduledSettings, as_array, read_checkpoint, write_checkpoint
 
 
-class Settings(TrainingSettings):
+class Settings(ScheduledSettings):
     """Of any training on pictures."""
-
-    may_change: ClassVar[frozenset[str]] = frozenset({"minutes", "updates", "learning_rate", "updates_per_checkpoint", "licence"})
 
     crop: int = Field(64, ge=4, description="pixels of the side of a crop that is trained on; smaller pictures are taken whole")
     halve: bool = Field(True, description="halve pictures of 256 pixels a side or more: it takes JPEG history away")
-    learning_rate: float = Field(1e-3, gt=0, description="highest rate of Adam; a cosine takes it to 0")
-    warm_up: float = Field(0.02, ge=0, lt=1, description="part of the training in which the rate rises")
-    clip: float = Field(1.0, gt=0, description="largest norm of a gradient")
-    updates: int = Field(10_000, ge=1, description="updates to train for")
-    minutes: float | None = Field(None, gt=0, description="end the schedule by the clock instead; not repeatable bit for bit")
-    updates_per_checkpoint: int = Field(250, ge=1, description="updates between measurements on the part set aside")
     set_aside_every: int = Field(20, ge=2, description="one of so many pictures is measured on, not trained on")
     precision: Literal["float32", "bfloat16"] = Field("float32", description="of products in training")
     seed: int = Field(1, ge=0, description="of initial weights and of what is drawn from the pictures")
-    licence: str = Field("not stated", description="of the data, for the model card")
 
 
 @dataclass(frozen=True)
@@ -107,9 +98,7 @@ class Trainer(ABC):
         return min(1.0, done / total)
 
     def update(self) -> None:
-        done, settings = self.part_done, self.settings
-        rise = min(1.0, (done + 1e-3) / (settings.warm_up + 1e-3))
-        self.model.optimizer.learning_rate.assign(settings.learning_rate * rise * 0.5 * (1 + np.cos(np.pi * done)))
+        self.model.optimizer.learning_rate.assign(self.settings.rate(self.part_done))
         self.tend(self.updates)
         loss = float(self.model.train_on_batch(*self.batch(self.key.child("update", self.updates), self.updates)))
         if hasattr(self.model, "jax_state_sync"):

@@ -6,14 +6,14 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field, ValidationInfo, field_validator
 
 from channel_sim.keys import Key
 from sources.bpe import vocabulary
-from sources.checkpoints import TrainingSettings, as_array, read_checkpoint, write_checkpoint
+from sources.checkpoints import ScheduledSettings, as_array, read_checkpoint, write_checkpoint
 from sources.models.masked_network import MaskedArchitecture
 from sources.models.recurrent import Architecture
 from sources.text_lanes import Encode, Lanes, messages, set_aside
@@ -22,10 +22,8 @@ _MEASURED_LANES = 32
 _MEASURED_MESSAGES = 128
 
 
-class Settings(TrainingSettings):
+class Settings(ScheduledSettings):
     """Of a text model's training."""
-
-    may_change: ClassVar[frozenset[str]] = frozenset({"minutes", "updates", "learning_rate", "updates_per_checkpoint", "licence"})
 
     reads: Literal["past", "both sides"] = Field("past", description="what a token is predicted from: the past, or all others")
     tokenizer: Literal["bpe", "bytes"] = Field("bpe", description="what a token is")
@@ -37,15 +35,10 @@ class Settings(TrainingSettings):
     window: int = Field(64, ge=1, description="tokens between two updates, through which errors are propagated back")
     message_bytes: int = Field(1024, ge=1, description="length of a message that starts from nothing")
     learning_rate: float = Field(3e-3, gt=0, description="highest rate of Adam; a cosine takes it to 0")
-    warm_up: float = Field(0.02, ge=0, lt=1, description="part of the training in which the rate rises")
-    clip: float = Field(1.0, gt=0, description="largest norm of a gradient")
     updates: int = Field(8000, ge=1, description="updates to train for")
-    minutes: float | None = Field(None, gt=0, description="end the schedule by the clock instead; not repeatable bit for bit")
-    updates_per_checkpoint: int = Field(250, ge=1, description="updates between measurements on the part set aside")
     set_aside_every: int = Field(64, ge=2, description="one of so many blocks of 16 KiB is measured on, not trained on")
     precision: Literal["float32", "bfloat16"] = Field("float32", description="of matrix products in training")
     seed: int = Field(1, ge=0, description="of initial weights and order of messages")
-    licence: str = Field("not stated", description="of the data, for the model card")
 
     @field_validator("vocabulary", "merge")
     @classmethod
@@ -136,9 +129,8 @@ class Trainer:
         """One update on the next window of every lane."""
         if not self.updates:
             self._clock, self._cpu_clock = time.monotonic(), time.process_time()
-        done, settings = self.part_done, self.settings
-        rise = min(1.0, (done + 1e-3) / (settings.warm_up + 1e-3))
-        self.model.optimizer.learning_rate.assign(settings.learning_rate * rise * 0.5 * (1 + np.cos(np.pi * done)))
+        settings = self.settings
+        self.model.optimizer.learning_rate.assign(settings.rate(self.part_done))
         key = self.key.child("update", self.updates)
         given, targets = self.architecture.examples(self.lanes.window(settings.window), key)
         real = targets < self.architecture.vocab_size  # a start token or edge is given, never predicted

@@ -176,6 +176,14 @@ def test_a_missing_or_damaged_checkpoint_is_named(data, tmp_path):
             train_text(TINY, data, tmp_path / "m.safetensors", resume=True)
 
 
+def test_the_rate_rises_at_once_and_falls_to_nothing():
+    """Catches a rate that starts at 0, passes its highest, or is not at the end of its cosine when the training is."""
+    settings = Settings(learning_rate=0.004, warm_up=0.1)
+    rates = [settings.rate(done) for done in (0, 0.05, 0.1, 0.5, 0.75, 1)]
+    assert 0 < rates[0] < 0.0001 and 0.0019 < rates[1] < 0.0021 and max(rates) == rates[2] < 0.004
+    assert np.allclose(rates[3:], [0.002, 0.004 * (1 - 0.5**0.5) / 2, 0], rtol=1e-12, atol=1e-18)
+
+
 @pytest.mark.sionna
 def test_the_clock_can_end_the_schedule(data, tmp_path):
     """Catches a schedule by the clock that never ends or never begins."""
