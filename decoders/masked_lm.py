@@ -16,6 +16,8 @@ from decoders.beam import ITEMS_IN_STEP, check_vocabulary
 from decoders.lm_beam import filled
 from sources.models.model import MaskedModel
 
+_WEIGHED_AT_ONCE = 256
+
 
 class MaskedLm(Decoder):
     """Each unknown token by p(token | what is known or sure on both sides) · p(y | token), all at once, round after round.
@@ -63,8 +65,9 @@ class MaskedLm(Decoder):
         for _ in range(self.num_rounds):
             if not running:
                 return
-            tables = model.frequencies([one.values for one in running], [one.places for one in running])
-            running = [one for one, table in zip(running, tables) if one.changes(table)]
+            # not kept under a name, so that a round's tables are gone before the next are made
+            running = [one for one, table in zip(running, model.frequencies([one.values for one in running],
+                                                                            [one.places for one in running])) if one.changes(table)]
 
 
 class _Filling:
@@ -74,13 +77,16 @@ class _Filling:
         self.evidence, self.heard_above = evidence, heard_above
         self.places = np.flatnonzero(~evidence.known)
         self.values = np.where(evidence.known, evidence.values, -1).astype(np.int32)
-        self.changes(np.ones((self.places.size, evidence.vocab_size)))
+        self.changes(np.broadcast_to(1.0, (self.places.size, evidence.vocab_size)))
 
     def changes(self, table: np.ndarray) -> bool:
         """Weigh the unknown tokens by `table` [unknown tokens, vocab] and the evidence; whether others are heard than before."""
-        log_likelihood = self.evidence.log_likelihood(self.places)
-        weights = table * np.exp(log_likelihood - log_likelihood.max(axis=1, keepdims=True))
-        self.posterior = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+        self.posterior = np.empty(table.shape, np.float32)
+        for first in range(0, self.places.size, _WEIGHED_AT_ONCE):  # working memory that does not grow with the item
+            rows = slice(first, first + _WEIGHED_AT_ONCE)
+            log_likelihood = self.evidence.log_likelihood(self.places[rows])
+            weights = table[rows] * np.exp(log_likelihood - log_likelihood.max(axis=1, keepdims=True))
+            self.posterior[rows] = weights / weights.sum(axis=1, keepdims=True)
         before = self.values[self.places]
         self.values[self.places] = np.where(self.posterior.max(axis=1) > self.heard_above, self.posterior.argmax(axis=1), -1)
         return not np.array_equal(before, self.values[self.places])
