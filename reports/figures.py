@@ -42,9 +42,11 @@ COLUMN_INCHES, PAGE_INCHES = 3.5, 7.16
 KINDS = ("svg", "pdf", "png")
 # Okabe and Ito's colours, darkened to 3:1 on white, ordered so that neighbours differ in grey; markers differ for all
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#8C3A6E", "#111111", "#B07A00", "#3E9BC9", "#6B6B6B")
-MARKERS = ("o", "s", "^", "D", "v", "X", "P", "*")
+MARKERS = ("o", "s", "^", "D", "v", "X", "P", "*", "<")  # one more than colours: arms past the eighth differ from those before
 _DASHES: tuple[Any, ...] = ((0, (5, 2)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5)), (0, (2, 1.5)))
 _SMALLEST = 1e-9
+_WORD_SHARE = 0.08
+"""Of an axis: the least distance between two values that are both named."""
 _STEP_POINTS, _LIMIT_STEP_POINTS = 1.0, 3.0
 """Between arms at one place; upper limits of equal items stand at one height as well, where a step of 1 would hide them."""
 _LEGEND_CHARACTERS = 58
@@ -298,9 +300,20 @@ def scale_x(axis: Axes, summary: Summary, points: list[int], places: dict[int, f
         axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.xaxis.set_minor_locator(NullLocator())
     if few or not numbers:
-        texts = [value_text(value).replace("-", "−") if numbers else value_text(value) for value in values]
-        axis.set_xticks([places[index] for index in points], texts)
+        texts = {places[index]: value_text(value).replace("-", "−") if numbers else value_text(value)
+                 for index, value in zip(points, values, strict=True)}
+        shown = at if axis.get_xscale() == "log" or not numbers else _apart(at)
+        axis.set_xticks(shown, [texts[place] for place in shown])
     axis.grid(axis="y")
+
+
+def _apart(at: list[float]) -> list[float]:
+    """Those of the places that have room for a word, from the last one down."""
+    shown: list[float] = []
+    for place in reversed(at):
+        if not shown or shown[-1] - place >= _WORD_SHARE * (at[-1] - at[0]):
+            shown.append(place)
+    return shown[::-1]
 
 
 def _scale_y(axis: Axes, metric: str) -> None:

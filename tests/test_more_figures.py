@@ -10,7 +10,7 @@ from matplotlib.text import Text
 from channel_sim.ledger import Ledger
 from channel_sim.store import Curve, Point, Store, Trial
 from reports.burst_figures import draw_bursts, save_bursts
-from reports.figures import draw_metric, render
+from reports.figures import _apart, arm_look, draw_metric, render
 from reports.html import write_report
 from reports.summary import Summary, summarise
 from reports.tradeoff import costs_that_vary, draw_tradeoff, save_tradeoffs
@@ -105,3 +105,11 @@ def test_the_page_shows_what_was_spent_and_how_long_losses_lasted(tmp_path: Path
         page = write_report(store, tmp_path).read_text(encoding="utf-8")
     assert 'aria-label="bursts"' in page and "Against what was spent" not in page
     assert "<summary>How long losses lasted" in page
+
+
+def test_no_two_arms_look_alike_and_values_that_are_close_are_not_both_named() -> None:
+    """Catches a ninth arm that is drawn as the first, and numbers on an axis that run into one another."""
+    looks = {(look["color"], look["marker"]) for look in map(arm_look, range(72))}
+    assert len(looks) == 72
+    assert _apart([0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5]) == [0.0, 0.05, 0.1, 0.2, 0.3, 0.5]
+    assert _apart([0.0, 5.0, 10.0]) == [0.0, 5.0, 10.0] and _apart([1.0]) == [1.0]
