@@ -28,7 +28,9 @@ def main() -> int:
     files = sorted(file for file in options.folder.rglob("*") if file.is_file() and file.stat().st_size < options.below)
     print(f"{len(files)} files below {options.below:,} bytes under {options.folder.name}; models {', '.join(options.models)}")
     sizes, wrong, start = defaultdict[str, list[int]](lambda: [0, 0, 0]), 0, process_time()
-    for file in files:
+    for done, file in enumerate(files):
+        if done % 50 == 0:  # an hour goes by
+            print(f"{done} files, {sum(size for _, size, _ in sizes.values()):,} bytes, {process_time() - start:.0f} s", flush=True)
         content = file.read_bytes()
         packed = _packed(models, content)
         if _unpacked(models, packed) != content:
