@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from pydantic import Field
 
 from channel_sim.keys import Key
 from sources.checkpoints import ScheduledSettings, as_array, read_checkpoint, write_checkpoint
+from sources.schedule import Scheduled
 
 
 class Settings(ScheduledSettings):
@@ -42,11 +42,13 @@ def training_key(settings: Settings) -> Key:
     return Key(settings.seed).child("train pictures")
 
 
-class Trainer(ABC):
+class Trainer(Scheduled):
     """A training under way: weights, the best so far, optimiser, learning curve; a checkpoint holds it all.
 
     What an update sees follows from the seed and its number alone, so that a training that is resumed is the same training.
     """
+
+    settings: Settings
 
     def __init__(self, settings: Settings, model: Any, initial: Mapping[str, np.ndarray], loss: Any) -> None:
         import keras
@@ -60,8 +62,7 @@ class Trainer(ABC):
         model.compile(optimizer, loss, jit_compile=keras.backend.backend() == "jax")
         self.updates, self.loss, self.curve = 0, float("nan"), list[Point]()
         self.best = self.weights()
-        self._seconds = self._cpu_seconds = 0.0
-        self._start_clock()
+        self.start_clock()
 
     @abstractmethod
     def batch(self, key: Key, number: int) -> tuple[np.ndarray, ...]:
@@ -73,29 +74,6 @@ class Trainer(ABC):
 
     def tend(self, number: int) -> None:
         """What is to be done before update `number`."""
-
-    @property
-    def seconds(self) -> float:
-        """Wall-clock seconds so far, those before a checkpoint included."""
-        return self._seconds + time.monotonic() - self._clock
-
-    @property
-    def cpu_seconds(self) -> float:
-        return self._cpu_seconds + time.process_time() - self._cpu_clock
-
-    @property
-    def progress(self) -> tuple[int, int]:
-        """(done, total) in updates, or in seconds where the clock decides."""
-        if self.settings.minutes is None:
-            return self.updates, self.settings.updates
-        total = round(60 * self.settings.minutes)
-        return min(total, round(self.seconds)), total
-
-    @property
-    def part_done(self) -> float:
-        """How much of the schedule is behind, 0 to 1."""
-        done, total = self.progress
-        return min(1.0, done / total)
 
     def update(self) -> None:
         self.model.optimizer.learning_rate.assign(self.settings.rate(self.part_done))
@@ -139,11 +117,7 @@ class Trainer(ABC):
             variable.assign(arrays[f"optimizer.{place}"])
         self.updates, self.loss = counters["updates"], counters["loss"]
         self.curve = [Point(**one) for one in counters["curve"]]
-        self._seconds, self._cpu_seconds = counters["seconds"], counters["cpu_seconds"]
-        self._start_clock()
+        self.start_clock(counters["seconds"], counters["cpu_seconds"])
 
     def _variables(self) -> dict[str, Any]:
         return {**self.model.weight, **self.model.state}
-
-    def _start_clock(self) -> None:
-        self._clock, self._cpu_clock = time.monotonic(), time.process_time()

@@ -155,7 +155,7 @@ class MaskedEntropy(Coder):
 
     def _model(self) -> MaskedModel:
         if self.model is None:
-            raise ValueError("model of coder masked_entropy must be given, got none: name one, or use a tokenizer that has one")
+            raise ValueError("coder.model must be given, got none: name one, or use a tokenizer that has one")
         return self.model
 
     @property

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from sources.bpe import vocabulary
 from sources.checkpoints import ScheduledSettings, as_array, read_checkpoint, write_checkpoint
 from sources.models.masked_network import MaskedArchitecture
 from sources.models.recurrent import Architecture
+from sources.schedule import Scheduled
 from sources.text_lanes import Encode, Lanes, messages, set_aside
 
 _MEASURED_LANES = 32
@@ -74,8 +74,10 @@ class Point:
     held_out_bits_per_byte: float
 
 
-class Trainer:
+class Trainer(Scheduled):
     """A training under way: weights, the best so far, optimiser, place in the data, learning curve; a checkpoint holds it all."""
+
+    settings: Settings
 
     def __init__(self, settings: Settings, text: bytes) -> None:
         import keras
@@ -98,37 +100,12 @@ class Trainer:
         self.judge = self.architecture.build(_MEASURED_LANES)
         self.judge.compile(jit_compile=compiled)
         self.updates, self.loss, self.curve = 0, float("nan"), list[Point]()
-        self._seconds = self._cpu_seconds = 0.0
-        self._clock, self._cpu_clock = time.monotonic(), time.process_time()
-
-    @property
-    def seconds(self) -> float:
-        """Wall-clock seconds so far, those before a checkpoint included."""
-        return self._seconds + time.monotonic() - self._clock
-
-    @property
-    def cpu_seconds(self) -> float:
-        return self._cpu_seconds + time.process_time() - self._cpu_clock
-
-    @property
-    def part_done(self) -> float:
-        """How much of the schedule is behind, 0 to 1."""
-        if self.settings.minutes is not None:
-            return min(1.0, self.seconds / (60 * self.settings.minutes))
-        return self.updates / self.settings.updates
-
-    @property
-    def progress(self) -> tuple[int, int]:
-        """(done, total) in updates, or in seconds where the clock decides."""
-        if self.settings.minutes is None:
-            return self.updates, self.settings.updates
-        total = round(60 * self.settings.minutes)
-        return min(total, round(self.seconds)), total
+        self.start_clock()
 
     def update(self) -> None:
         """One update on the next window of every lane."""
         if not self.updates:
-            self._clock, self._cpu_clock = time.monotonic(), time.process_time()
+            self.start_clock()
         settings = self.settings
         self.model.optimizer.learning_rate.assign(settings.rate(self.part_done))
         key = self.key.child("update", self.updates)
@@ -198,8 +175,7 @@ class Trainer:
                            counters["epoch"], counters["next_piece"], waiting)
         self.updates, self.loss = counters["updates"], counters["loss"]
         self.curve = [Point(**one) for one in counters["curve"]]
-        self._seconds, self._cpu_seconds = counters["seconds"], counters["cpu_seconds"]
-        self._clock, self._cpu_clock = time.monotonic(), time.process_time()
+        self.start_clock(counters["seconds"], counters["cpu_seconds"])
 
 
 def _nats(logits: np.ndarray, targets: np.ndarray) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -18,8 +18,8 @@ from channel_sim.keys import Key
 from sources.checkpoints import TrainingSettings, as_array, read_checkpoint, write_checkpoint
 from sources.models import classifier
 from sources.models.classifier_network import COLOURS, MID_PIXEL, SIDE, ClassifierArchitecture, centred, folded
+from sources.schedule import Progress
 
-Progress = Callable[[int, int], None]
 _MEASURED = 250  # pictures at a time
 _MOST_ROWS = 16
 

@@ -18,9 +18,9 @@ from sources.image_training import Trainer
 from sources.models import fixed_point, masked_grid
 from sources.models.trained import save_weights
 from sources.picture_trainers import GridSettings, GridTrainer, VqSettings, VqTrainer
+from sources.schedule import Progress, conduct
 from sources.training_pictures import read_collections
 
-Progress = Callable[[int, int], None]
 _MOST_MEASURED = 256
 
 
@@ -73,15 +73,7 @@ class _Product(ABC):
             trainer.load(self._checkpoint)
         else:
             trainer.save(self._checkpoint)
-        before, total = trainer.progress
-        while trainer.part_done < 1:
-            trainer.update()
-            if progress is not None:
-                progress(trainer.progress[0] - before, total - before)  # what was done before says nothing of the time left
-            if trainer.updates % trainer.settings.updates_per_checkpoint == 0 or trainer.part_done >= 1:
-                if trainer.measure():
-                    self.export(finished=False)
-                trainer.save(self._checkpoint)
+        conduct(trainer, self._checkpoint, lambda: self.export(finished=False), progress)
         return self.export(finished=True)
 
     def description(self, **facts: Any) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -18,9 +17,9 @@ from sources.models.masked_network import MaskedArchitecture
 from sources.models.recurrent import Architecture
 from sources.models.trained import save_weights
 from sources.recurrent_training import Settings, Trainer
+from sources.schedule import Progress, conduct
 from sources.text import read_data
 
-Progress = Callable[[int, int], None]
 _MOST_ROWS = 16
 
 
@@ -59,15 +58,7 @@ class _Product:
         else:
             trainer.measure()
             trainer.save(self._checkpoint)
-        before, total = trainer.progress
-        while trainer.part_done < 1:
-            trainer.update()
-            if progress is not None:
-                progress(trainer.progress[0] - before, total - before)  # what was done before says nothing of the time left
-            if trainer.updates % trainer.settings.updates_per_checkpoint == 0 or trainer.part_done >= 1:
-                if trainer.measure():
-                    self._export()
-                trainer.save(self._checkpoint)
+        conduct(trainer, self._checkpoint, self._export, progress)
         return self._finish()
 
     def _finish(self) -> str:
