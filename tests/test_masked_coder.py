@@ -258,7 +258,7 @@ def test_a_model_of_other_tokens_is_refused_with_the_cure():
     """Catches streams under tables of another vocabulary."""
     with pytest.raises(ValueError, match="vocabulary of 5 tokens, got one of 7: name one that fits"):
         coder(model=Neighbours(vocab_size=7)).encode([field((3, 3))])
-    with pytest.raises(ValueError, match="masked_entropy must be given, got none"):
+    with pytest.raises(ValueError, match="coder.model must be given, got none"):
         MaskedEntropy().encode([field((3, 3))])
 
 
