@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -22,6 +22,7 @@ from channel_sim.trial import Chain
 from scenarios import catalogue
 from scenarios.defaults import fill, fits
 from scenarios.stopping import Stop
+from scenarios.sweep import Labelled, labelled, selected
 
 STAGES = {"source": "sources", "tokenizer": "tokenizers", "coder": "coders", "protection": "protections",
           "channel": "channels", "decoder": "decoders", "receiver": "receivers"}
@@ -30,6 +31,8 @@ _DEFAULTS = {"source": "text", "coder": "fixed_length", "protection": "none", "c
 JUDGE = "evaluator"
 """The stage that a scenario may leave out, and no arm has of its own: all are judged alike."""
 _KINDS = {**STAGES, JUDGE: "evaluators"}
+_TOKENIZERS = {"text": "bytes", "bytes": "bytes", "image": "pixels", "sound": "pcm", "symbols": "symbols"}
+"""Modality of a source -> the tokenizer that it has where none is given."""
 Tables = dict[str, dict[str, Any]]
 
 
@@ -104,7 +107,8 @@ def load(request: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] |
     """Load a scenario: the name of a shipped one, a path, or the tables themselves.
 
     `overrides` maps dotted keys ("channel.loss_rate", "items") to values; they apply to every arm that has the key, and
-    replace a sweep over it. All that is wrong is a `RequestError` naming file, key, rule and cure.
+    replace a sweep over it; of a sweep over whole tables ("source") the label of one. All that is wrong is a `RequestError`
+    naming file, key, rule and cure.
     """
     name, text, tables, folder = _read(request)
     tables, fixed = _override(tables, dict(overrides or {}), name)
@@ -116,14 +120,10 @@ def load(request: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] |
     labels = _labels(file, name)
     _check_baseline(file, labels, name)
     _check_envelopes(file, labels, name)
-    points = [dict(zip(file.sweep, values, strict=True)) for values in itertools.product(*_axes(file, name))]
-    stages = [_arm_tables(file, arm, folder, f"{name}: arm {label!r}") for arm, label in zip(file.arm, labels, strict=True)]
-    _check_keys([*file.sweep, *fixed], stages, name)
-    tasks = tuple(_task(file.seed, (arm_index, point_index, label, point), tables, fixed, f"{name}: arm {label!r}")
-                  for arm_index, (label, tables) in enumerate(zip(labels, stages, strict=True))
-                  for point_index, point in enumerate(points))
+    tasks = tuple(_tasks(file, labels, fixed, folder, name))
     noted = "".join(f"# set on the command line: {key} = {value!r}\n" for key, value in (overrides or {}).items())
-    return Scenario(Path(name).stem, noted + text, file.question, file.seed, _num_items(file), file.replicates, file.sweep,
+    sweep = {axis: list(values) for axis, values in _axes(file, name).items()}
+    return Scenario(Path(name).stem, noted + text, file.question, file.seed, _num_items(file), file.replicates, sweep,
                     tuple(file.show), file.envelopes, tasks, file.stop)
 
 
@@ -160,19 +160,26 @@ def _read(request: str | Path | Mapping[str, Any]) -> tuple[str, str, dict[str, 
 
 
 def _override(tables: dict[str, Any], overrides: dict[str, Any], name: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(top-level tables with their own keys replaced and fixed axes taken out of the sweep, dotted keys to fix in every arm)."""
+    """(top-level tables with their own keys replaced and fixed axes taken out of the sweep, what is fixed in every arm).
+
+    Fixed are values by dotted key, and tables by stage: those of a sweep over whole tables that were chosen by their label.
+    """
     tables, fixed = dict(tables), {}
     for key, value in overrides.items():
         stage, _, field = key.partition(".")
+        sweep = tables.get("sweep", {})
+        values = sweep.get(key) if isinstance(sweep, dict) else None
         if field and stage in _KINDS:
             fixed[key] = value
-            sweep = tables.get("sweep", {})
-            tables["sweep"] = {axis: values for axis, values in sweep.items() if axis != key} if isinstance(sweep, dict) else sweep
+        elif isinstance(values, list) and isinstance(value, str):
+            fixed[key] = selected(key, value, labelled(key, values, _named(key, tables.get(key, {})), name), name)
         elif not field and key in _File.model_fields:
             tables[key] = value
         else:
             keys = [*(f"{stage}.…" for stage in _KINDS), "items", "seed", "replicates"]
             raise RequestError(f"{name}: --set {key}: no such key{catalogue.nearest(key, keys)}")
+        if values is not None:
+            tables["sweep"] = {axis: others for axis, others in sweep.items() if axis != key}
     return tables, fixed
 
 
@@ -236,33 +243,56 @@ def _check_is_judged(metric: str, key: str, file: _File, name: str) -> None:
         raise RequestError(f"{name}: {key}: {metric!r} is measured by an evaluator, and the scenario has none; add [evaluator]")
 
 
-def _axes(file: _File, name: str) -> list[list[Any]]:
+def _axes(file: _File, name: str) -> dict[str, list[Any] | Labelled]:
+    """Key -> its values; stage -> its tables by label."""
+    axes: dict[str, list[Any] | Labelled] = {}
     for key, values in file.sweep.items():
         if key.partition(".")[0] == JUDGE:
             raise RequestError(f"{name}: sweep: {key!r}: all points are judged alike; set it in [{JUDGE}]")
         if not values:
             raise RequestError(f"{name}: sweep.{key!r}: has no values; give at least one")
-    return list(file.sweep.values())
+        axes[key] = labelled(key, values, _named(key, getattr(file, key)), name) if key in STAGES else values
+    return axes
 
 
-def _arm_tables(file: _File, arm: dict[str, Any], folder: Path, where: str) -> Tables:
-    """The arm's tables: its own replace the base ones; one without a name is laid over the base one."""
+def _tasks(file: _File, labels: list[str], fixed: dict[str, Any], folder: Path, name: str) -> Iterator[Task]:
+    axes = _axes(file, name)
+    points = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
+    swept = [{key: value for key, value in fixed.items() if key in STAGES}
+             | {key: axes[key][label] for key, label in point.items() if key in STAGES} for point in points]
+    where = [f"{name}: arm {label!r}" for label in labels]
+    stages = [[_arm_tables(file, arm, whole, folder, at) for whole in swept] for arm, at in zip(file.arm, where, strict=True)]
+    _check_keys([*file.sweep, *fixed], [tables for of_arm in stages for tables in of_arm], name)
+    for arm_index, of_arm in enumerate(stages):
+        for point_index, (point, tables) in enumerate(zip(points, of_arm, strict=True)):
+            address = (arm_index, point_index, labels[arm_index], point)
+            yield _task(file.seed, address, tables, {**fixed, **point}, where[arm_index])
+
+
+def _arm_tables(file: _File, arm: dict[str, Any], swept: Tables, folder: Path, where: str) -> Tables:
+    """The arm's tables: its own replace the base ones; one without a name is laid over the base one, and under a swept one."""
     for key in arm.keys() - STAGES.keys() - {"label"}:
         cure = "; all arms are judged alike: give one to the scenario" if key == JUDGE else catalogue.nearest(key, STAGES)
         raise RequestError(f"{where}: {key}: no such table{cure}")
     tables: Tables = {JUDGE: _anchored(dict(file.evaluator), folder)} if file.evaluator else {}
     for stage in STAGES:
-        base, own = getattr(file, stage), arm.get(stage, {})
+        own = arm.get(stage, {})
         if not isinstance(own, dict):
             raise RequestError(f"{where}: {stage}: must be a table such as {{ name = \"…\" }}, got {own!r}")
-        table = dict(own) if "name" in own else {**base, **own}
-        if stage in _DEFAULTS:
-            table.setdefault("name", _DEFAULTS[stage])
-        tables[stage] = _anchored(table, folder)
+        if stage in swept and "name" in own:
+            raise RequestError(f"{where}: {stage}.name: must be left out where the sweep is over {stage!r} as a whole, got "
+                               f"{own['name']!r}; give single keys, or sweep over keys of {stage!r}")
+        table = own | swept[stage] if stage in swept else own if "name" in own else getattr(file, stage) | own
+        tables[stage] = _anchored(_named(stage, table), folder)
     if not tables["tokenizer"]:
         cls = catalogue.find("sources", tables["source"]["name"], f"{where}: source")
-        tables["tokenizer"] = {"name": "symbols" if getattr(cls, "modality", "") == "symbols" else "bytes"}
+        tables["tokenizer"] = {"name": _TOKENIZERS.get(getattr(cls, "modality", ""), "bytes")}
     return tables
+
+
+def _named(stage: str, table: Mapping[str, Any]) -> dict[str, Any]:
+    """The table with the name that its stage has where none is given."""
+    return {"name": _DEFAULTS[stage], **table} if stage in _DEFAULTS else dict(table)
 
 
 def _anchored(table: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -280,6 +310,8 @@ def _check_keys(keys: list[str], stages: list[Tables], name: str) -> None:
         stage, _, field = key.partition(".")
         if stage not in _KINDS:
             raise RequestError(f"{name}: sweep: {key!r}: no such table{catalogue.nearest(stage, STAGES)}")
+        if not field:
+            continue  # a whole table
         if any(stage not in tables for tables in stages):
             raise RequestError(f"{name}: {key}: the scenario has no {stage}; add [{stage}]")
         classes = [catalogue.find(_KINDS[stage], tables[stage].get("name"), f"{name}: {stage}") for tables in stages]
@@ -288,11 +320,12 @@ def _check_keys(keys: list[str], stages: list[Tables], name: str) -> None:
             raise RequestError(f"{name}: {key}: no arm has such a key{catalogue.nearest(key, allowed)}")
 
 
-def _task(seed: int, address: tuple[int, int, str, dict[str, Any]], tables: Tables, fixed: dict[str, Any], where: str) -> Task:
+def _task(seed: int, address: tuple[int, int, str, dict[str, Any]], tables: Tables, values: dict[str, Any], where: str) -> Task:
+    """The task of an arm at a point; `values` by dotted key reach what has the key."""
     tables = {stage: dict(table) for stage, table in tables.items()}
-    for key, value in {**fixed, **address[3]}.items():
+    for key, value in values.items():
         stage, _, field = key.partition(".")
-        if field in catalogue.find(_KINDS[stage], tables[stage]["name"], where).model_fields:
+        if field and field in catalogue.find(_KINDS[stage], tables[stage]["name"], where).model_fields:
             tables[stage][field] = value
     chain = _chain(tables, where)
     parts = components(chain)

@@ -89,6 +89,62 @@ def test_paths_are_relative_to_the_scenario_file(tmp_path: Path):
     assert load(path).tasks[0].chain.source.num_items == 1
 
 
+TEXTS_AND_PICTURES: dict[str, Any] = {
+    "question": "?", "items": 1, "arm": [{"label": "a"}, {"label": "b", "coder": {"packet_bits": 96}}],
+    "sweep": {"source": [{"name": "text"}, {"name": "images", "crop": "tile", "size": 16, "label": "photographs"}]},
+}
+
+
+def test_a_sweep_over_whole_tables_replaces_them_and_goes_by_labels():
+    """Catches points that keep the base table's keys, labels that reach the component, and a tokenizer that does not follow."""
+    loaded = load(TEXTS_AND_PICTURES | {"source": {"name": "bytes_file", "path": "none", "item_bytes": 3}})
+    assert loaded.sweep == {"source": ["text", "photographs"]}
+    assert [(task.arm, task.sweep, *(type(part).__name__ for part in (task.chain.source, task.chain.tokenizer)),
+             task.chain.coder.packet_bits) for task in loaded.tasks] == [
+        ("a", {"source": "text"}, "Text", "BytesTokenizer", 512), ("a", {"source": "photographs"}, "Images", "Pixels", 512),
+        ("b", {"source": "text"}, "Text", "BytesTokenizer", 96), ("b", {"source": "photographs"}, "Images", "Pixels", 96)]
+    assert load({"question": "?", "source": {"name": "text"}, "arm": [{"label": "a"}]}).tasks[0].task_id == loaded.tasks[0].task_id
+
+
+@pytest.mark.parametrize(("tables", "labels"), [
+    ([{"name": "markov"}, {"name": "bernoulli"}], ["markov", "bernoulli"]),
+    ([{"name": "markov", "num_symbols": 9}, {"name": "markov"}, {"name": "bernoulli"}],
+     ["markov (num_symbols = 9)", "markov", "bernoulli"]),
+    ([{"name": "markov", "num_symbols": 9, "flip_probability": 0.2}, {"name": "markov", "num_symbols": 8, "flip_probability": 0.2}],
+     ["markov (num_symbols = 9)", "markov (num_symbols = 8)"]),
+    ([{"num_symbols": 9}, {"num_symbols": 8, "label": "short"}], ["markov (num_symbols = 9)", "short"]),
+])
+def test_swept_tables_are_told_apart_by_label_by_name_or_by_the_keys_in_which_they_differ(tables: list[Any], labels: list[str]):
+    """Catches points with one name, and keys that all tables share in a label. A nameless table is laid over the base one."""
+    assert load(TABLES | {"arm": [{"label": "a"}], "sweep": {"source": tables}}).sweep == {"source": labels}
+
+
+def test_a_sweep_wins_over_an_arm_by_key_and_by_table():
+    """Catches an arm's value that stays at every point, and an arm's other keys that are lost; one rule for both kinds of axis."""
+    arms = {"arm": [{"label": "a", "channel": {"loss_rate": 0.9, "crc": "crc16"}}]}
+    by_table = [{"name": "packet_loss", "loss_rate": rate} for rate in (0.1, 0.5)]
+    for sweep in ({"channel.loss_rate": [0.1, 0.5]}, {"channel": by_table}):
+        found = [task.chain.channel for task in load(TABLES | arms | {"sweep": sweep}).tasks]
+        assert [(channel.loss_rate, channel.crc) for channel in found] == [(0.1, "crc16"), (0.5, "crc16")]
+
+
+def test_a_key_can_be_swept_beside_the_table_that_holds_it():
+    """Catches a key that reaches none, or is refused, where only some of the tables have it."""
+    both = {"sweep": {"channel": [{"name": "packet_loss", "loss_rate": 0.1}, {"name": "bsc"}], "channel.loss_rate": [0.2, 0.3]}}
+    found = [getattr(task.chain.channel, "loss_rate", None) for task in load(TABLES | both | {"arm": [{"label": "a"}]}).tasks]
+    assert found == [0.2, 0.3, None, None]
+
+
+def test_the_command_line_names_a_swept_table_by_its_label():
+    """Catches --set source=LABEL that sweeps on, or that gives another source than the sweep has under the label."""
+    swept = load(TEXTS_AND_PICTURES).tasks[1]
+    fixed = load(TEXTS_AND_PICTURES, {"source": "photographs"})
+    assert (fixed.sweep, fixed.tasks[0].sweep, fixed.tasks[0].task_id) == ({}, {}, swept.task_id)
+    assert load(TEXTS_AND_PICTURES, {"source": {"name": "bernoulli"}}).sweep == {}
+    with pytest.raises(RequestError, match="--set source: no table.*'photos'; did you mean 'photographs'"):
+        load(TEXTS_AND_PICTURES, {"source": "photos"})
+
+
 def test_command_line_settings_reach_every_arm_and_replace_an_axis():
     """Catches --set that touches one arm, or leaves the swept values in place."""
     loaded = load(TABLES, {"channel.loss_rate": 0.3, "items": 2})
@@ -114,6 +170,15 @@ def test_command_line_settings_reach_every_arm_and_replace_an_axis():
     ({"sweep": {"channel.loss_rates": [0.1]}}, "loss_rates: no arm has such a key; did you mean 'channel.loss_rate'"),
     ({"sweep": {"chanel.loss_rate": [0.1]}}, "did you mean 'channel'"),
     ({"sweep": {"channel.loss_rate": []}}, "no values"),
+    ({"sweep": {"channel": [0.1]}}, "sweep.'channel': must be tables such as.*got 0.1.*\"channel.KEY\""),
+    ({"sweep": {"channel": []}}, "no values"),
+    ({"sweep": {"chanel": [{}]}}, "chanel.*did you mean 'channel'"),
+    ({"sweep": {"channel": [{"label": 3}]}}, "sweep.'channel': label: must be a text, got 3"),
+    ({"sweep": {"channel": [{}, {}]}}, "labels must differ, got 'packet_loss' twice"),
+    ({"sweep": {"channel": [{"name": "packet_los"}]}}, "channel.name: no channel.*'packet_los'; did you mean 'packet_loss'"),
+    ({"sweep": {"tokenizer": [{"quality": 3}]}}, "tokenizer.name: missing"),
+    ({"sweep": {"evaluator": [{"name": "image-classifier-small"}]}}, "judged alike"),
+    ({"sweep": {"decoder": [{"name": "none"}]}}, "arm 'exact': decoder.name: must be left out where the sweep is over 'decoder'"),
     ({"coder": {"name": "entropy", "model": "ngrm"}}, "no model is called 'ngrm'; did you mean 'ngram'"),
     ({"coder": {"name": "entropy", "judge": ""}}, "coder.judge.name: no model is called ''"),
     ({"coder": {"name": "entropy", "model": "ngram"}}, "knows 256 tokens"),
