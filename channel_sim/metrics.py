@@ -96,7 +96,11 @@ CATALOGUE: dict[str, Metric] = {
     "channel_uses_per_sample": Metric("use", "lower", "channel uses, all overhead charged, per source sample (a colour component)"),
     "channel_uses_per_pixel": Metric("use", "lower", "channel uses, all overhead charged, per pixel of the image"),
     "concealment_nll_bits": Metric("bit", "lower", "-log2 posterior of the true token, floored at 2^-30, per erased token"),
+    "sample_bits_per_token": Metric(
+        "bit", "neither", "-log2 of the confidence in restored tokens, floored at 2^-30, per token: of a continuation that was drawn "
+        "token by token, less its log-likelihood under the model that drew it"),
     "brier": Metric("1", "lower", "mean squared error of the confidence in restored tokens"),
+    "posterior_brier": Metric("1", "lower", "Brier score of the whole posterior, 0 to 2, per erased token", "none"),
     "expected_calibration_error": Metric(
         "1", "lower", "|confidence - share right| of restored tokens in ten equal bins of confidence, item by item: few tokens an "
         "item raise it", "none"),
@@ -204,6 +208,8 @@ def _confidence(book: Measurement, truth: Truth, evidence: Evidence, reconstruct
     restored = (reconstruction.origin == Origin.INFERRED) | (reconstruction.origin == Origin.CONCEALED)
     right = (reconstruction.values == truth.tokens.values)[restored]
     confidence = reconstruction.confidence[restored].astype(np.float64)
+    book.ratio("sample_bits_per_token", -np.log2(np.maximum(confidence, _PROBABILITY_FLOOR)).sum(), right.size,
+               "no token was restored")
     book.ratio("brier", np.sum((confidence - right) ** 2), right.size, "no token was restored")
     book.ratio("risk_coverage_area", risk_coverage_area(confidence, right), min(right.size, 1), "no token was restored")
     bins = np.minimum((confidence * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
@@ -213,12 +219,22 @@ def _confidence(book: Measurement, truth: Truth, evidence: Evidence, reconstruct
     book.ratio("overconfidence", np.sum(confidence - right), right.size, "no token was restored")
     book.ratio("confident_error_rate", np.sum((confidence >= _CONFIDENT) & ~right), right.size, "no token was restored")
     if reconstruction.posterior is None:
-        book.reasons["concealment_nll_bits"] = "the decoder states no posterior"
+        book.reasons |= dict.fromkeys(("concealment_nll_bits", "posterior_brier"), "the decoder states no posterior")
         return
     unknown = reconstruction.origin != Origin.RECEIVED
     of_truth = reconstruction.posterior[np.arange(unknown.sum()), truth.tokens.values[unknown]].astype(np.float64)
     nll = -np.log2(np.maximum(of_truth, _PROBABILITY_FLOOR))[evidence.erased[unknown]]
     book.ratio("concealment_nll_bits", nll.sum(), nll.size, "no token was erased")
+    book.ratio("posterior_brier", _brier(reconstruction.posterior, of_truth)[evidence.erased[unknown]].sum(), nll.size,
+               "no token was erased")
+
+
+def _brier(posterior: np.ndarray, of_truth: np.ndarray) -> np.ndarray:
+    """float64 [n]: squared distance of each posterior [n, vocab] from the truth, to which it gives `of_truth`.
+
+    Source: G. W. Brier, "Verification of forecasts expressed in terms of probability", Mon. Weather Rev. 78 (1950), eq. 2.
+    """
+    return np.einsum("nv,nv->n", posterior, posterior, dtype=np.float64) - 2 * of_truth + 1
 
 
 def _calibration(bins: np.ndarray, confidence: np.ndarray, right: np.ndarray) -> list[list[float]]:

@@ -37,7 +37,7 @@ from reports.viewer import Example, example, viewer
 
 _NUM_HIGHLIGHTS = 4
 _OF_CONFIDENCE = ("expected_calibration_error", "overconfidence", "confident_error_rate", "brier", "risk_coverage_area",
-                  "concealment_nll_bits")
+                  "posterior_brier", "concealment_nll_bits")
 _LONG_TABLE = 80
 """Rows of a table that is folded away until it is asked for."""
 _UNSAID: dict[str, Any] = {"name": "", "question": "", "samples_note": "", "scenario_toml": "", "assumptions": [], "sources": [],

@@ -79,6 +79,7 @@ def worked_example(posterior: bool = True) -> Measurement:
     ("channel_uses_per_sample", 216, 5),
     ("concealment_nll_bits", 1 + 2 + 30, 3),  # a truth that was held impossible costs the floor
     ("brier", 0.1**2 + 0.4**2 + 0.5**2, 3),
+    ("posterior_brier", (0.5**2 + 0.5**2) + (0.75**2 + 0.75**2) + (1 + 1), 3),
     ("risk_coverage_area", (0 + 0 + 1 / 3) / 3, 1),
     ("expected_calibration_error", 0.1 + 0.4 + 0.5, 3),
     ("overconfidence", 0.9 + 0.6 + 0.5 - 2, 3),
@@ -124,7 +125,7 @@ def test_every_metric_is_a_number_or_has_a_reason_and_never_both(name):
 
 
 @pytest.mark.parametrize("name, metrics, reason", [
-    ("no posterior", ["concealment_nll_bits"], "no posterior"),
+    ("no posterior", ["concealment_nll_bits", "posterior_brier"], "no posterior"),
     ("empty", ["token_error_rate", "lost_token_rate", "invented_fraction", "bits_per_token"], "no tokens"),
     ("empty", ["byte_error_rate", "bits_per_byte", "character_error_rate"], "empty"),
     ("empty", ["channel_uses_per_sample"], "no samples"),
