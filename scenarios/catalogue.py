@@ -31,7 +31,20 @@ from decoders import (
     posterior_sample,
     repeat_last,
 )
-from sources import bpe, codecs, coder, fixed_length, images, masked_coder, surprisal_uep, synthetic, text, tokenizers, vq_image
+from sources import (
+    bpe,
+    codecs,
+    coder,
+    fixed_length,
+    images,
+    masked_coder,
+    sequences,
+    surprisal_uep,
+    synthetic,
+    text,
+    tokenizers,
+    vq_image,
+)
 from sources.models import classifier, keras_hub, markov, masked, masked_grid, mixture, neural
 from sources.models import ngram as ngram_model
 from sources.models import placebos, uniform, weights_file
@@ -44,6 +57,10 @@ CATALOGUE: Mapping[str, Mapping[str, type[Component]]] = MappingProxyType({
         "bernoulli": synthetic.Bernoulli,
         "markov": synthetic.Markov,
         "hidden_markov": synthetic.HiddenMarkov,
+        "xor_k": synthetic.XorK,
+        "hmm_k": synthetic.HmmK,
+        "random_bytes": synthetic.RandomBytes,
+        "dna": sequences.Dna,
     },
     "tokenizers": {
         "bytes": tokenizers.BytesTokenizer,
@@ -95,6 +112,7 @@ CATALOGUE: Mapping[str, Mapping[str, type[Component]]] = MappingProxyType({
         "gilbert_elliott": losses.GilbertElliott,
         "three_state": losses.ThreeState,
         "loss_trace": loss_trace.LossTrace,
+        "cut_off": losses.CutOff,
         "bsc": bits.BinarySymmetric,
         "bec": bits.BinaryErasure,
         "coded_link": link.CodedLink,

@@ -29,7 +29,7 @@ ROOT = Key(11)
 TEXT = {"name": "text", "item_bytes": 96}
 BITS = {"name": "markov", "flip_probability": 0.1, "num_symbols": 96}
 NEEDED: dict[str, dict[str, Any]] = {
-    "bytes_file": {"path": "some.bin"}, "images": {"path": "tiny.npz"},
+    "bytes_file": {"path": "some.bin"}, "images": {"path": "tiny.npz"}, "dna": {"path": "genome.fa", "item_bytes": 96},
     "loss_trace": {"path": "trace.txt"}, "receiver": {"abstain_below": 0.5},
     "recurrent": {"path": "tiny.safetensors"}, "masked": {"path": "tiny-masked.safetensors"},
     "vq_image": {"path": "tiny-vq.safetensors"}, "masked_grid": {"path": "tiny-grid.safetensors"},
@@ -38,7 +38,7 @@ NEEDED: dict[str, dict[str, Any]] = {
 """What an entry must be told, or is told so that it has something to do; a link of any name is told an Es/N0."""
 MODEL_OF = {"models": "coder", "masked_models": "decoder"}
 """Whose model an entry is."""
-FOR_SYMBOLS = ("markov", "symbols", "bernoulli")
+FOR_SYMBOLS = ("markov", "symbols", "bernoulli", "xor_k", "hmm_k")
 OF_PICTURES = {"images": "pixels", "pixels": "pixels", "interpolate": "pixels", "biharmonic": "pixels"} | {
     name: name for name in ("jpeg", "webp", "avif", "jpeg2000", "png", "vq_image")} | {
     name: "vq_image" for name in ("masked_grid", "image-masked-small")}
@@ -50,6 +50,7 @@ def files() -> Path:
     folder = Path(mkdtemp(prefix="channel-sim-tests-"))
     (folder / "trace.txt").write_text("0010110001" * 20)
     (folder / "some.bin").write_bytes(bytes(range(256)) * 40)
+    (folder / "genome.fa").write_text(">chr1\n" + "ACCGTTAG" * 120)
     rough = ROOT.child("pictures").integers(256, 8, 6, 6, 3).astype(np.uint8)
     np.savez(folder / "tiny.npz", images=rough.repeat(4, axis=1).repeat(4, axis=2), labels=np.arange(8) % 3)
     untrained(folder / "tiny.safetensors", vocab_size=256, tokenizer="bytes")
