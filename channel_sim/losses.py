@@ -81,6 +81,22 @@ class PacketLoss(PacketLossChannel):
         return chain_law(np.ones((1, 1)), np.array([self.loss_rate]))
 
 
+class CutOff(PacketLossChannel):
+    """A connection that breaks off: of an item's slots the first `kept_fraction` arrive, to the nearest slot, and none after them.
+
+    Nothing is drawn. Which slots are lost depends on how many there are, as with no other process of losses: it is a fraction of
+    the item that is cut off, so that a decoder can be asked to go on from there.
+    """
+
+    kept_fraction: float = Field(0.5, ge=0, le=1, description="part of an item's slots that arrives")
+
+    def lost_packets(self, num_packets: int, key: Key) -> np.ndarray:
+        return np.arange(num_packets) >= int(self.kept_fraction * num_packets + 0.5)
+
+    def loss_law(self) -> LossLaw:
+        return LossLaw(1 - self.kept_fraction) if self.kept_fraction < 1 else NEVER_LOST
+
+
 class GilbertElliott(PacketLossChannel):
     """Burst loss: a two-state Markov chain; slots in the good state are lost with `loss_in_good`, in the bad with `loss_in_bad`.
 

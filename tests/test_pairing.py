@@ -112,7 +112,7 @@ def test_a_longer_item_meets_the_same_channel_for_longer(name: str):
     short, long = chain_with("channels", name), with_parts("channels", name, source={"name": "text", "item_bytes": 192})
     for one, other in zip(run(short, send(short, [0], ROOT), 0, ROOT), run(long, send(long, [0], ROOT), 0, ROOT), strict=True):
         lost, longer = one.delivery.reception.lost, other.delivery.reception.lost
-        if isinstance(short.channel, PacketLossChannel):
+        if isinstance(short.channel, PacketLossChannel) and name != "cut_off":  # which takes a part of the item, however long
             assert np.array_equal(longer[:lost.size], lost)
     assert draws_of(short, "channel") == draws_of(long, "channel")
 
