@@ -45,7 +45,7 @@ from sources import (
     tokenizers,
     vq_image,
 )
-from sources.models import classifier, keras_hub, markov, masked, masked_grid, mixture, neural
+from sources.models import classifier, from_coder, keras_hub, markov, masked, masked_grid, mixture, neural
 from sources.models import ngram as ngram_model
 from sources.models import placebos, uniform, weights_file
 
@@ -87,6 +87,7 @@ CATALOGUE: Mapping[str, Mapping[str, type[Component]]] = MappingProxyType({
         "shuffled_context": placebos.ShuffledContext,
         "ngram-dna": placebos.NGramDna,
         "keras_hub": keras_hub.KerasHub,
+        "from_coder": from_coder.FromCoder,
     },
     "masked_models": {
         "text-masked-small": masked.TextMaskedSmall,
@@ -177,6 +178,8 @@ def build(kind: str, table: Mapping[str, Any], where: str) -> Component:
     for key in MODEL_KEYS:
         if fields.get(key) is not None and not isinstance(fields[key], Component):
             fields[key] = build(models_for(cls, key), model_table(fields[key], f"{where}.{key}"), f"{where}.{key}")
+    if isinstance(fields.get("coder"), Mapping):  # a model made of one
+        fields["coder"] = build("coders", fields["coder"], f"{where}.coder")
     try:
         return cls(**fields)
     except ValidationError as error:

@@ -96,10 +96,12 @@ def _fitting_model(kind: str, built: Mapping[str, Component], where: str) -> str
 def _complete_model(model: Any, kind: str, built: Mapping[str, Component], where: str) -> Mapping[str, Any]:
     table = dict(catalogue.model_table(model, where))
     cls = catalogue.find(kind, table.get("name"), where)
-    if table.get("name") == "uniform":
+    if "vocab_size" in cls.model_fields:
         table.setdefault("vocab_size", built["tokenizer"].vocab_size)  # type: ignore[attr-defined]
     if "model" in cls.model_fields:
         table["model"] = _complete_model(table.get("model") or _fitting_model(kind, built, where), kind, built, f"{where}.model")
+    if "coder" in cls.model_fields:
+        table["coder"] = fill("coder", table.get("coder") or {}, built, f"{where}.coder")
     return _from_source(table, cls.model_fields, built, where)
 
 

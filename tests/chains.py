@@ -31,6 +31,7 @@ BITS = {"name": "markov", "flip_probability": 0.1, "num_symbols": 96}
 NEEDED: dict[str, dict[str, Any]] = {
     "bytes_file": {"path": "some.bin"}, "images": {"path": "tiny.npz"}, "dna": {"path": "genome.fa", "item_bytes": 96},
     "loss_trace": {"path": "trace.txt"}, "receiver": {"abstain_below": 0.5},
+    "from_coder": {"coder": {"name": "fixed_length"}},
     "recurrent": {"path": "tiny.safetensors"}, "masked": {"path": "tiny-masked.safetensors"},
     "vq_image": {"path": "tiny-vq.safetensors"}, "masked_grid": {"path": "tiny-grid.safetensors"},
     "coded_link": {"block_bits": 64, "esno_db": 0.0}, "bsc": {"flip_probability": 0.05, "crc": "crc16"},
@@ -38,7 +39,7 @@ NEEDED: dict[str, dict[str, Any]] = {
 """What an entry must be told, or is told so that it has something to do; a link of any name is told an Es/N0."""
 MODEL_OF = {"models": "coder", "masked_models": "decoder"}
 """Whose model an entry is."""
-FOR_SYMBOLS = ("markov", "symbols", "bernoulli", "xor_k", "hmm_k")
+FOR_SYMBOLS = ("markov", "symbols", "bernoulli", "xor_k", "hmm_k", "from_coder")
 OF_PICTURES = {"images": "pixels", "pixels": "pixels", "interpolate": "pixels", "biharmonic": "pixels"} | {
     name: name for name in ("jpeg", "webp", "avif", "jpeg2000", "png", "vq_image")} | {
     name: "vq_image" for name in ("masked_grid", "image-masked-small")}
