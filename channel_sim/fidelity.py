@@ -18,6 +18,11 @@ FEWEST_MS_PIXELS = (WINDOW_PIXELS - 1) * 2 ** (len(_SCALE_WEIGHTS) - 1) + 1
 """161: the shortest side that still holds a window at the coarsest of the five scales, odd sides being rounded up."""
 
 
+def silence(samples: np.ndarray) -> int:
+    """The value of silence in a sound: 0, but 128 in one of 8 bits, uint8, which is in offset binary."""
+    return 128 if samples.dtype == np.uint8 else 0
+
+
 def psnr_db(mean_squared_error: float) -> float:
     """Peak signal-to-noise ratio in dB of a mean squared error, peak 255, at most 60.
 
@@ -34,7 +39,7 @@ def squared_error(sent: np.ndarray, restored: np.ndarray) -> int:
 
 
 def si_sdr_db(sent: np.ndarray, restored: np.ndarray) -> float | None:
-    """Scale-invariant signal-to-distortion ratio in dB of two sounds [n], within ±60; no mean is taken off.
+    """Scale-invariant signal-to-distortion ratio in dB of two sounds [n] about 0, within ±60; no mean is taken off.
 
     The restored sound is measured against its projection on the one that was sent. Restored silence has nothing of it and
     counts -60; None where silence was sent, which no projection can be taken on.

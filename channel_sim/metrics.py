@@ -276,17 +276,18 @@ def _token_is_byte(truth: Truth) -> bool:
 
 
 def _fidelity(book: Measurement, item: Item, content: Content, missing: np.ndarray | None) -> None:
-    """Pictures uint8 [H, W, C] and sounds int16 [n]; another shape is undecodable: grey or silence stands for it."""
+    """Pictures uint8 [H, W, C], sounds int16 or uint8 [n]; another shape is undecodable: grey or silence stands for it."""
     sent = item.content
     picture = _is_picture(sent)
-    if not isinstance(sent, np.ndarray) or not (picture or (sent.dtype == np.int16 and sent.ndim == 1)):
+    if not isinstance(sent, np.ndarray) or not (picture or item.modality == "sound"):
         book.reasons |= dict.fromkeys(_FIDELITY, "the item is neither a picture nor a sound")
         return
     if not sent.size:
         book.reasons |= dict.fromkeys(_FIDELITY, "the item is empty")
         return
     same = isinstance(content, np.ndarray) and content.shape == sent.shape and content.dtype == sent.dtype
-    restored = np.asarray(content) if same else np.full_like(sent, fidelity.MID_GREY if picture else 0)
+    constant = fidelity.MID_GREY if picture else fidelity.silence(sent)
+    restored = np.asarray(content) if same else np.full_like(sent, constant)
     nothing = not same or (missing is not None and missing.size > 0 and bool(np.all(missing)))
     book.ratio("undecodable_rate", nothing, 1, "")
     book.ratio("exact_item_rate", np.array_equal(sent, restored), 1, "")
@@ -304,7 +305,8 @@ def _picture(book: Measurement, sent: np.ndarray, restored: np.ndarray) -> None:
 
 
 def _sound(book: Measurement, sent: np.ndarray, restored: np.ndarray) -> None:
-    ratio = fidelity.si_sdr_db(sent, restored)
+    silence = fidelity.silence(sent)
+    ratio = fidelity.si_sdr_db(sent.astype(np.float64) - silence, restored.astype(np.float64) - silence)
     book.ratio("si_sdr_db", ratio or 0.0, ratio is not None, "the sound that was sent is silence")
     book.reasons |= dict.fromkeys(("psnr_db", "psnr_of_mean_mse_db", "ssim", "ms_ssim"), "the item is not a picture")
 

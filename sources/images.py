@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import zipfile
 from collections.abc import Sequence
 from functools import cached_property, lru_cache
@@ -19,7 +18,7 @@ from channel_sim.keys import Key
 from channel_sim.stages import Source
 from channel_sim.types import Item
 from sources.picture_file import has_picture_name, read_picture, shape_of_file
-from sources.text import FileState, files_of
+from sources.text import FileState, digest_of_files, files_meant, files_of
 
 SCIKIT_IMAGE = "scikit-image"
 PHOTOGRAPHS = (
@@ -85,7 +84,7 @@ class Images(Source):
         return (tiles,) if self.crop == "tile" else ()
 
     def digests(self) -> dict[str, str]:
-        return {"path": _digest(_pictures(self.path).files)}
+        return {"path": digest_of_files(_pictures(self.path).files)}
 
     def assembled(self, contents: Sequence[np.ndarray]) -> np.ndarray:
         """uint8 [H, W, C]: what all items of a source of one file show, tiles side by side again."""
@@ -185,18 +184,10 @@ def _pictures(path: str) -> Files | Stack:
     """What `path` stands for; read anew where it has changed on disk."""
     if path == SCIKIT_IMAGE:
         return _files(*_photographs())
-    try:
-        files = files_of(Path(path))
-    except (OSError, ValueError) as error:
-        raise RequestError(f"source.path must be a picture, a folder or a stack that can be read, got {path!r} "
-                           f"({getattr(error, 'strerror', None) or error}); check the path and its permissions") from error
-    if not Path(path).is_dir():
-        return _stack(files) if path.endswith(_STACKS) else _files(files, Path(path).parent)
-    files = tuple(file for file in files if has_picture_name(file.path.relative_to(path)))
-    if not files:
-        raise RequestError(f"source.path must hold at least one picture, got {path!r}, in which no file ends like one (.png, "
-                           ".jpg, …); name a folder with pictures")
-    return _files(files, Path(path))
+    files = files_meant(path, "picture", "a picture, a folder or a stack", ".png, .jpg, …", has_picture_name)
+    if Path(path).is_dir():
+        return _files(files, Path(path))
+    return _stack(files) if path.endswith(_STACKS) else _files(files, Path(path).parent)
 
 
 @lru_cache(maxsize=4)
@@ -230,15 +221,6 @@ def _prepared(pictures: Files | Stack, place: int, grey: bool, height: int, widt
     pixels = np.array(image).reshape(height, width, -1)
     pixels.flags.writeable = False
     return pixels
-
-
-@lru_cache(maxsize=8)
-def _digest(files: tuple[FileState, ...]) -> str:
-    """SHA-256 over names and contents: the order of the items depends on both."""
-    whole = hashlib.sha256()
-    for file in files:
-        whole.update(hashlib.sha256(file.path.name.encode()).digest() + hashlib.sha256(file.path.read_bytes()).digest())
-    return whole.hexdigest()
 
 
 def _arrays(path: Path) -> tuple[np.ndarray, np.ndarray | None]:

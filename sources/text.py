@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from pydoc_data.topics import topics
@@ -111,6 +111,34 @@ def files_of(path: Path) -> tuple[FileState, ...]:
     below = sorted((p for p in path.rglob("*") if p.is_file()), key=lambda p: p.relative_to(path).as_posix())
     states = [(file, file.stat()) for file in (below if path.is_dir() else [path])]
     return tuple(FileState(file, state.st_mtime_ns, state.st_size) for file, state in states)
+
+
+def files_meant(path: str, one: str, kinds: str, ends: str, fits: Callable[[Path], bool]) -> tuple[FileState, ...]:
+    """The file `path`, or the files below that folder whose relative paths fit. RequestError where missing, unreadable or none.
+
+    one: what a file is; kinds: what `path` may be; ends: how names of such files end. All three in words, for the errors.
+    """
+    try:
+        files = files_of(Path(path))
+    except (OSError, ValueError) as error:
+        raise RequestError(f"source.path must be {kinds} that can be read, got {path!r} "
+                           f"({getattr(error, 'strerror', None) or error}); check the path and its permissions") from error
+    if not Path(path).is_dir():
+        return files
+    files = tuple(file for file in files if fits(file.path.relative_to(path)))
+    if not files:
+        raise RequestError(f"source.path must hold at least one {one}, got {path!r}, in which no file ends like one ({ends}); "
+                           f"name a folder with {one}s")
+    return files
+
+
+@lru_cache(maxsize=8)
+def digest_of_files(files: tuple[FileState, ...]) -> str:
+    """SHA-256 over names and contents: the order of the items depends on both."""
+    whole = hashlib.sha256()
+    for file in files:
+        whole.update(hashlib.sha256(file.path.name.encode()).digest() + hashlib.sha256(file.path.read_bytes()).digest())
+    return whole.hexdigest()
 
 
 @lru_cache(maxsize=4)

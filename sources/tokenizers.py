@@ -1,12 +1,15 @@
-"""Content to tokens and back, one token a byte, a symbol or a sample of a picture."""
+"""Content to tokens and back, one token a byte, a symbol, or a sample of a picture or a sound."""
 
 from __future__ import annotations
+
+from functools import cache
+from typing import Literal
 
 import numpy as np
 from pydantic import Field
 
 from channel_sim.checks import RequestError
-from channel_sim.fidelity import MID_GREY
+from channel_sim.fidelity import MID_GREY, silence
 from channel_sim.keys import Key
 from channel_sim.stages import Tokenizer
 from channel_sim.types import Item, Reconstruction, Tokens
@@ -79,4 +82,75 @@ def picture(item: Item, tokenizer: str) -> np.ndarray:
     if not isinstance(content, np.ndarray) or content.dtype != np.uint8 or content.ndim != 3 or content.shape[2] not in (1, 3):
         raise RequestError(f"tokenizer {tokenizer} takes sources of pictures, got {item.modality!r} ({item.name}); "
                            "use source images, or another tokenizer")
+    return content
+
+
+class Pcm(Tokenizer):
+    """The samples of a sound as they are: with 8 bits a token a sample, with 16 two, the lower byte first.
+
+    A sample of which anything is lost is decoded as silence, 0 or with 8 bits 128, and marked missing.
+    """
+
+    sample_bits: Literal[8, 16] = Field(16, description="bits of a sample; left out, those of the source")
+
+    @property
+    def vocab_size(self) -> int:
+        return 256
+
+    def encode(self, item: Item, key: Key) -> Tokens:
+        samples = sound(item, "pcm", self.sample_bits)
+        return Tokens(samples.astype(self._bytes_of_sample).view(np.uint8).astype(np.int32), self.vocab_size)
+
+    def decode(self, reconstruction: Reconstruction, key: Key) -> tuple[np.ndarray, np.ndarray]:
+        """(int16 or uint8 [n], missing bool [n])."""
+        samples = reconstruction.values.astype(np.uint8).view(self._bytes_of_sample)
+        missing = np.any(reconstruction.lost.reshape(-1, samples.itemsize), axis=1)
+        return np.where(missing, silence(samples), samples).astype(samples.dtype.newbyteorder("=")), missing
+
+    @property
+    def _bytes_of_sample(self) -> np.dtype:
+        return np.dtype("<i2" if self.sample_bits == 16 else np.uint8)
+
+
+class MuLaw(Tokenizer):
+    """Sounds of 16 bits by the mu-law of telephony: a token of 8 bits a sample, as its codec sends it, and lossy.
+
+    The law is of 14 bits: the lowest two of the 16 are left out, of the magnitude. A lost sample is decoded as 0, silence, and
+    marked missing.
+
+    Source: ITU-T Recommendation G.711 (11/1988), table 2.
+    """
+
+    @property
+    def vocab_size(self) -> int:
+        return 256
+
+    def encode(self, item: Item, key: Key) -> Tokens:
+        samples = sound(item, "mu_law", 16).astype(np.int32)
+        step = np.searchsorted(_mu_law_levels()[0], np.abs(samples) >> 2, side="right") - 1
+        return Tokens(np.where(samples < 0, 127, 255) - step, self.vocab_size)
+
+    def decode(self, reconstruction: Reconstruction, key: Key) -> tuple[np.ndarray, np.ndarray]:
+        """(int16 [n], missing bool [n])."""
+        magnitude = 4 * _mu_law_levels()[1][127 - (reconstruction.values & 127)]
+        samples = np.where(reconstruction.values < 128, -magnitude, magnitude)
+        return np.where(reconstruction.lost, 0, samples).astype(np.int16), reconstruction.lost
+
+
+@cache
+def _mu_law_levels() -> tuple[np.ndarray, np.ndarray]:
+    """(lowest, decoded) int32 [128]: magnitudes in 14 bits of the steps of the law, eight segments of sixteen."""
+    segment, step = np.divmod(np.arange(128, dtype=np.int32), 16)
+    return np.maximum(((2 * step + 32) << segment) - 33, 0), ((2 * step + 33) << segment) - 33
+
+
+def sound(item: Item, tokenizer: str, sample_bits: int) -> np.ndarray:
+    """The item's int16 or uint8 [n]; RequestError for another item, in the name of `tokenizer`."""
+    content = item.content
+    if item.modality != "sound" or not isinstance(content, np.ndarray):
+        raise RequestError(f"tokenizer {tokenizer} takes sources of sounds, got {item.modality!r} ({item.name}); "
+                           "use source audio or plucked_strings, or another tokenizer")
+    if content.itemsize * 8 != sample_bits:
+        raise RequestError(f"tokenizer {tokenizer} takes samples of {sample_bits} bits, got {content.itemsize * 8} ({item.name}); "
+                           f"set source.sample_bits = {sample_bits}" + (", or the tokenizer's own" if tokenizer == "pcm" else ""))
     return content

@@ -20,6 +20,8 @@ from sources.models.masked_network import MaskedArchitecture
 from sources.models.recurrent import Architecture
 from sources.models.trained import save_weights
 from sources.models.vq_network import NumpyLayers, VqArchitecture
+from sources.plucked_strings import PluckedStrings
+from sources.sound_file import wav_bytes
 from sources.vq_image import VqImage, save_network
 
 APART = ("keras_hub",)
@@ -30,6 +32,7 @@ TEXT = {"name": "text", "item_bytes": 96}
 BITS = {"name": "markov", "flip_probability": 0.1, "num_symbols": 96}
 NEEDED: dict[str, dict[str, Any]] = {
     "bytes_file": {"path": "some.bin"}, "images": {"path": "tiny.npz"}, "dna": {"path": "genome.fa", "item_bytes": 96},
+    "audio": {"path": "music.wav", "item_samples": 96}, "plucked_strings": {"item_samples": 96},
     "loss_trace": {"path": "trace.txt"}, "receiver": {"abstain_below": 0.5},
     "from_coder": {"coder": {"name": "fixed_length"}},
     "recurrent": {"path": "tiny.safetensors"}, "masked": {"path": "tiny-masked.safetensors"},
@@ -44,6 +47,8 @@ OF_PICTURES = {"images": "pixels", "pixels": "pixels", "interpolate": "pixels", 
     name: name for name in ("jpeg", "webp", "avif", "jpeg2000", "png", "vq_image")} | {
     name: "vq_image" for name in ("masked_grid", "image-masked-small")}
 """Entry that has to do with pictures -> a tokenizer that it works with."""
+OF_SOUNDS = {"audio": "pcm", "plucked_strings": "pcm", "pcm": "pcm", "mu_law": "mu_law"}
+"""The same of sounds."""
 
 
 @cache
@@ -51,6 +56,8 @@ def files() -> Path:
     folder = Path(mkdtemp(prefix="channel-sim-tests-"))
     (folder / "trace.txt").write_text("0010110001" * 20)
     (folder / "some.bin").write_bytes(bytes(range(256)) * 40)
+    (music,) = PluckedStrings(item_samples=800).items([0], [ROOT])
+    (folder / "music.wav").write_bytes(wav_bytes(np.asarray(music.content), 8000))
     (folder / "genome.fa").write_text(">chr1\n" + "ACCGTTAG" * 120)
     rough = ROOT.child("pictures").integers(256, 8, 6, 6, 3).astype(np.uint8)
     np.savez(folder / "tiny.npz", images=rough.repeat(4, axis=1).repeat(4, axis=2), labels=np.arange(8) % 3)
@@ -112,6 +119,8 @@ def tables_with(kind: str, name: str) -> dict[str, Any]:
         tables["tokenizer"] = {"name": "bpe"}
     if name in OF_PICTURES:
         tables |= {"source": {"name": "images", "path": str(files() / "tiny.npz")}, "tokenizer": {"name": OF_PICTURES[name]}}
+    if name in OF_SOUNDS:
+        tables |= {"source": {"name": "plucked_strings"} | NEEDED["plucked_strings"], "tokenizer": {"name": OF_SOUNDS[name]}}
     if name == "masked_grid":
         tables["tokenizer"]["path"] = str(files() / NEEDED["vq_image"]["path"])
     if kind == "models":

@@ -198,13 +198,24 @@ def test_a_picture_is_undecodable_where_all_of_it_is_missing(missing: np.ndarray
 def test_sounds_have_si_sdr_and_no_psnr():
     """Catches picture metrics of a sound, silence measured as perfect, and a sound of another length left out."""
     sent = np.array([300, 400, 0], np.int16)
-    book = measured(sent, np.array([300, 400, 50], np.int16), "audio")
+    book = measured(sent, np.array([300, 400, 50], np.int16), "sound")
     assert book["si_sdr_db"] == pytest.approx(20) and book.values["exact_item_rate"] == (0, 1)
     assert all(book[name] is None and "not a picture" in book.reasons[name] for name in IMAGE_METRICS)
-    short = measured(sent, sent[:2], "audio")
+    short = measured(sent, sent[:2], "sound")
     assert short["si_sdr_db"] == -60 and short.values["undecodable_rate"] == (1, 1)
-    silence = measured(0 * sent, sent, "audio")
+    silence = measured(0 * sent, sent, "sound")
     assert silence["si_sdr_db"] is None and "silence" in silence.reasons["si_sdr_db"]
+
+
+def test_sounds_of_8_bits_are_measured_about_128():
+    """Catches offset binary measured as it stands, in which silence has the most power, and bytes that wrap round."""
+    sent = np.array([131, 132, 128], np.uint8)  # 3, 4, 0
+    assert measured(sent, sent, "sound").values["exact_item_rate"] == (1, 1)
+    book = measured(sent, np.array([124, 131, 128], np.uint8), "sound")  # -4, 3, 0: at right angles
+    assert book["si_sdr_db"] == -60 and book.values["undecodable_rate"] == (0, 1)
+    assert measured(sent, sent.astype(np.int16), "sound").values["undecodable_rate"] == (1, 1), "other samples"
+    assert measured(np.full(3, 128, np.uint8), sent, "sound")["si_sdr_db"] is None, "silence was sent"
+    assert measured(sent, np.full(3, 128, np.uint8), "sound")["si_sdr_db"] == -60
 
 
 @pytest.mark.parametrize(("sent", "modality"), [(b"text", "text"), (np.zeros(4, np.uint8), "symbols"),
