@@ -49,7 +49,7 @@ from sources import (
 )
 from sources.models import classifier, from_coder, keras_hub, markov, masked, masked_grid, mixture, neural
 from sources.models import ngram as ngram_model
-from sources.models import placebos, uniform, weights_file
+from sources.models import ngram_of, placebos, uniform, weights_file
 
 CATALOGUE: Mapping[str, Mapping[str, type[Component]]] = MappingProxyType({
     "sources": {
@@ -85,6 +85,7 @@ CATALOGUE: Mapping[str, Mapping[str, type[Component]]] = MappingProxyType({
         "uniform": uniform.Uniform,
         "exact_markov": markov.ExactMarkov,
         "ngram": ngram_model.NGram,
+        "ngram_of": ngram_of.NGramOf,
         "text-small": neural.TextSmall,
         "text-byte-small": neural.TextByteSmall,
         "text-byte-mixed": mixture.TextByteMixed,

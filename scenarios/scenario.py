@@ -315,7 +315,8 @@ def _check_keys(keys: list[str], stages: list[Tables], name: str) -> None:
         if any(stage not in tables for tables in stages):
             raise RequestError(f"{name}: {key}: the scenario has no {stage}; add [{stage}]")
         classes = [catalogue.find(_KINDS[stage], tables[stage].get("name"), f"{name}: {stage}") for tables in stages]
-        if not any(field in cls.model_fields for cls in classes):
+        at = f"{name}: {stage}"
+        if all(_with(tables[stage], _KINDS[stage], field, None, at) is tables[stage] for tables in stages):
             allowed = sorted({f"{stage}.{known}" for cls in classes for known in cls.model_fields})
             raise RequestError(f"{name}: {key}: no arm has such a key{catalogue.nearest(key, allowed)}")
 
@@ -325,14 +326,27 @@ def _task(seed: int, address: tuple[int, int, str, dict[str, Any]], tables: Tabl
     tables = {stage: dict(table) for stage, table in tables.items()}
     for key, value in values.items():
         stage, _, field = key.partition(".")
-        if field and field in catalogue.find(_KINDS[stage], tables[stage]["name"], where).model_fields:
-            tables[stage][field] = value
+        if field:
+            tables[stage] = _with(tables[stage], _KINDS[stage], field, value, where)
     chain = _chain(tables, where)
     parts = components(chain)
     identity = {"seed": seed, **{stage: describe(part, identity=True) for stage, part in parts.items()}}
     canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"), default=str)
     resolved = {stage: describe(part) for stage, part in parts.items()}
     return Task(*address, chain, resolved, hashlib.sha256(canonical.encode()).hexdigest())
+
+
+def _with(table: dict[str, Any], kind: str, key: str, value: Any, where: str) -> dict[str, Any]:
+    """The table with a key replaced, or one of the model in it (model.max_megabytes), if what it names has such a key."""
+    field, _, inner = key.partition(".")
+    cls = catalogue.find(kind, table["name"], where)
+    if field not in cls.model_fields:
+        return table
+    if not inner:
+        return {**table, field: value}
+    model = dict(catalogue.model_table(table.get(field) or {}, where))
+    changed = _with(model, catalogue.models_for(cls, field), inner, value, where) if "name" in model else model
+    return table if changed is model else {**table, field: changed}
 
 
 def _chain(tables: Tables, where: str) -> Chain:

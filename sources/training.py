@@ -39,7 +39,7 @@ def train_ngram(data: Path, out: Path, *, order: int = 8, max_megabytes: float =
     _check(out, order, max_megabytes, level_ratio)
     text = _read(data)
     report = _Steps(progress)
-    streams, packed, taken = _fit(np.frombuffer(text, np.uint8), order, max_megabytes, level_ratio, report)
+    streams, packed, taken = fit(np.frombuffer(text, np.uint8), order, max_megabytes, level_ratio, report.step)
     config = {
         "order": order, "ngrams": streams.sizes.tolist(), "contexts": int(streams.rest_codes.size), "level_ratio": level_ratio,
         "discounts": [[round(float(one), 6) for one in three[1:]] for three in taken], "max_megabytes": max_megabytes,
@@ -83,22 +83,22 @@ class _Steps:
         self.step()
 
 
-def _fit(data: np.ndarray, order: int, max_megabytes: float, level_ratio: float,
-         report: _Steps) -> tuple[Streams, bytes, list[np.ndarray]]:
+def fit(data: np.ndarray, order: int, max_megabytes: float, level_ratio: float,
+        step: Callable[[], None] = lambda: None) -> tuple[Streams, bytes, list[np.ndarray]]:
     """The model with the most n-grams, dearest first, that packs into `max_megabytes`: (streams, packed, discounts)."""
     lengths = kneser_ney.count(data, order)
-    report.step()
+    step()
     counts = kneser_ney.continuation_counts(lengths)
     taken = [kneser_ney.discounts(one) for one in counts]
     gains = kneser_ney.gains(lengths, [kneser_ney.estimate(*one) for one in zip(lengths, counts, taken)])
     ranked = np.sort(np.concatenate(gains))[::-1]
-    report.step()
+    step()
     limit, wanted, best = max_megabytes * 1e6, ranked.size, None
     wanted = min(wanted, int(limit / _BYTES_PER_NGRAM))
     for _ in range(_NUM_TRIALS):
         streams = kneser_ney.quantise(lengths, [one >= ranked[wanted - 1] for one in gains], taken, level_ratio)
         packed = pack(streams)
-        report.step()
+        step()
         if len(packed) <= limit and (best is None or len(packed) > len(best[1])):
             best = streams, packed, taken
         if _CLOSE_ENOUGH * limit <= len(packed) <= limit or (wanted == ranked.size and best):

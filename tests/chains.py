@@ -35,6 +35,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "audio": {"path": "music.wav", "item_samples": 96}, "plucked_strings": {"item_samples": 96},
     "loss_trace": {"path": "trace.txt"}, "receiver": {"abstain_below": 0.5},
     "from_coder": {"coder": {"name": "fixed_length"}},
+    "ngram_of": {"train_bytes": 20_000, "max_megabytes": 0.02},
     "recurrent": {"path": "tiny.safetensors"}, "masked": {"path": "tiny-masked.safetensors"},
     "vq_image": {"path": "tiny-vq.safetensors"}, "masked_grid": {"path": "tiny-grid.safetensors"},
     "coded_link": {"block_bits": 64, "esno_db": 0.0}, "bsc": {"flip_probability": 0.05, "crc": "crc16"},
