@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -86,6 +86,21 @@ class _Steps:
 def fit(data: np.ndarray, order: int, max_megabytes: float, level_ratio: float,
         step: Callable[[], None] = lambda: None) -> tuple[Streams, bytes, list[np.ndarray]]:
     """The model with the most n-grams, dearest first, that packs into `max_megabytes`: (streams, packed, discounts)."""
+    counted = count(data, order, step)
+    return *prune(counted, max_megabytes, level_ratio, step), counted.taken
+
+
+class Counted(NamedTuple):
+    """All n-grams of some data: by length, the discounts taken, what each n-gram is worth, and all these gains, largest first."""
+
+    lengths: list[kneser_ney.Grams]
+    taken: list[np.ndarray]
+    gains: list[np.ndarray]
+    ranked: np.ndarray
+
+
+def count(data: np.ndarray, order: int, step: Callable[[], None] = lambda: None) -> Counted:
+    """What models of every size are pruned from: uint8 [n], counted once."""
     lengths = kneser_ney.count(data, order)
     step()
     counts = kneser_ney.continuation_counts(lengths)
@@ -93,17 +108,23 @@ def fit(data: np.ndarray, order: int, max_megabytes: float, level_ratio: float,
     gains = kneser_ney.gains(lengths, [kneser_ney.estimate(*one) for one in zip(lengths, counts, taken)])
     ranked = np.sort(np.concatenate(gains))[::-1]
     step()
-    limit, wanted, best = max_megabytes * 1e6, ranked.size, None
-    wanted = min(wanted, int(limit / _BYTES_PER_NGRAM))
+    return Counted(lengths, taken, gains, ranked)
+
+
+def prune(counted: Counted, max_megabytes: float, level_ratio: float, step: Callable[[], None]) -> tuple[Streams, bytes]:
+    """The model with the most n-grams that packs into `max_megabytes`: (streams, packed)."""
+    limit, most, best = max_megabytes * 1e6, counted.ranked.size, None
+    wanted = min(most, int(limit / _BYTES_PER_NGRAM))
     for _ in range(_NUM_TRIALS):
-        streams = kneser_ney.quantise(lengths, [one >= ranked[wanted - 1] for one in gains], taken, level_ratio)
+        kept = [one >= counted.ranked[wanted - 1] for one in counted.gains]
+        streams = kneser_ney.quantise(counted.lengths, kept, counted.taken, level_ratio)
         packed = pack(streams)
         step()
         if len(packed) <= limit and (best is None or len(packed) > len(best[1])):
-            best = streams, packed, taken
-        if _CLOSE_ENOUGH * limit <= len(packed) <= limit or (wanted == ranked.size and best):
+            best = streams, packed
+        if _CLOSE_ENOUGH * limit <= len(packed) <= limit or (wanted == most and best):
             break
-        wanted = max(1, min(ranked.size, int(wanted * (1 + _CLOSE_ENOUGH) / 2 * limit / len(packed))))
+        wanted = max(1, min(most, int(wanted * (1 + _CLOSE_ENOUGH) / 2 * limit / len(packed))))
     if best is None:
         raise RequestError(f"--max-megabytes must hold at least some n-grams of the data, got {max_megabytes:g}; give more")
     return best
