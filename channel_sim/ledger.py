@@ -11,7 +11,9 @@ class Ledger:
 
     source_symbols: samples of the item as it was (bytes, symbols, colour components)
     token_bits:     tokens at their fixed length
-    coded_bits:     payload bits of the coder's packets; ideal_bits is -log2 P under the tables that coded them, beside it
+    coded_bits:     payload bits of the coder's packets; ideal_bits is -log2 P under the tables that coded them, beside it;
+                    head_bits is what of them every file of the coder has whatever it holds
+    shared_bits:    weights, vocabulary, dictionary: what both ends hold beforehand, which is not sent
     parity_bits:    whole parity packets less their headers and CRCs; padding_bits: what equal packet sizes cost
     repeated_bits:  payload bits of packets that were sent before: copies and retransmissions
     filling_uses:   what an OFDM slot sends where data ends before it does
@@ -22,6 +24,8 @@ class Ledger:
     token_bits: int = 0
     coded_bits: int = 0
     ideal_bits: float = 0.0
+    head_bits: int = 0
+    shared_bits: int = 0
     preamble_bits: int = 0
     header_bits: int = 0
     crc_bits: int = 0

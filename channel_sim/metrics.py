@@ -21,6 +21,8 @@ _PROBABILITY_FLOOR = 2.0**-30
 _CHRF_ORDER, _CHRF_BETA = 6, 2.0
 CALIBRATION_BINS = 10
 """Equal bins of confidence; the last one holds 1 as well."""
+GIGABYTE_BITS = 8_000_000_000
+"""Of the data that an adjusted rate spreads a model over."""
 _CONFIDENT = np.float32(0.9)  # in the precision of a confidence
 _CHARACTER_BITS = 21  # of a Unicode code point
 OF_EVALUATORS = ("task_accuracy", "clean_task_accuracy", "task_agreement", "kid", "kid_of_originals")
@@ -91,14 +93,17 @@ CATALOGUE: dict[str, Metric] = {
     "block_error_rate": Metric("1", "lower", "code blocks with a wrong information bit"),
     "bits_per_token": Metric("bit", "lower", "payload, header and preamble bits that the coder sent, per token"),
     "bits_per_byte": Metric("bit", "lower", "payload, header and preamble bits that the coder sent, per byte of the item"),
+    "compression_rate": Metric(
+        "1", "lower", "payload bits, less the head that all files of the coder have, of the source's bits", "none"),
+    "adjusted_rate": Metric("1", "lower", "the same, with weights and dictionary spread over 1 GB of the source", "none"),
     "bits_per_pixel": Metric("bit", "lower", "payload, header and preamble bits that the coder sent, per pixel of the image"),
     "ideal_bits_per_token": Metric("bit", "neither", "-log2 P under the tables that coded, per token; not a rate that was sent"),
     "channel_uses_per_sample": Metric("use", "lower", "channel uses, all overhead charged, per source sample (a colour component)"),
     "channel_uses_per_pixel": Metric("use", "lower", "channel uses, all overhead charged, per pixel of the image"),
     "concealment_nll_bits": Metric("bit", "lower", "-log2 posterior of the true token, floored at 2^-30, per erased token"),
     "sample_bits_per_token": Metric(
-        "bit", "neither", "-log2 of the confidence in restored tokens, floored at 2^-30, per token: of a continuation that was drawn "
-        "token by token, less its log-likelihood under the model that drew it"),
+        "bit", "neither", "-log2 of the confidence in restored tokens, floored at 2^-30, per token: of a continuation that was "
+        "drawn token by token, less its log-likelihood under the model that drew it"),
     "brier": Metric("1", "lower", "mean squared error of the confidence in restored tokens"),
     "posterior_brier": Metric("1", "lower", "Brier score of the whole posterior, 0 to 2, per erased token", "none"),
     "expected_calibration_error": Metric(
@@ -195,7 +200,7 @@ def _tokens(book: Measurement, truth: Truth, evidence: Evidence, reconstruction:
     if truth.item.modality == "text" and truth.tokens.vocab_size == 256:
         visible = erased & ~np.isin(values, _WHITE_SPACE)
         book.ratio("recovered_fraction_nonspace", np.sum(right & visible), np.sum(visible), "no byte but white space was erased")
-    if truth.packets.ideal_bits is not None:
+    if truth.packets.ideal_bits is not None or truth.packets.context is not None:
         wrong = evidence.known & (evidence.values != values)
         packet_of = np.repeat(np.arange(truth.packets.num_packets), np.diff(truth.packets.bounds))
         astray = np.unique(packet_of[wrong[truth.packets.order]]).size
@@ -335,6 +340,7 @@ def _rates(book: Measurement, truth: Truth, ledger: Ledger) -> None:
         book.ratio("bits_per_byte", sent, len(truth.item.content), "the item is empty")
     else:
         book.reasons["bits_per_byte"] = "the item is not made of bytes"
+    _published_rates(book, truth, ledger)
     if truth.packets.ideal_bits is None:
         book.reasons["ideal_bits_per_token"] = "no model coded the tokens"
     else:
@@ -346,6 +352,24 @@ def _rates(book: Measurement, truth: Truth, ledger: Ledger) -> None:
     else:
         book.reasons |= dict.fromkeys(("bits_per_pixel", "channel_uses_per_pixel"), "the item is not a picture")
     book.ratio("channel_uses_per_sample", ledger.channel_uses, ledger.source_symbols, "the item has no samples")
+
+
+def _published_rates(book: Measurement, truth: Truth, ledger: Ledger) -> None:
+    """What is charged in Source, where one head is paid for all chunks together: here none, as 1 GB would make it nothing.
+
+    Source: G. Delétang et al., "Language modeling is compression", ICLR 2024, section 3.1 and table 1.
+    """
+    raw, bits = _source_bits(truth), ledger.coded_bits - ledger.head_bits
+    book.ratio("compression_rate", bits, raw, "the item is empty")
+    book.ratio("adjusted_rate", bits + (ledger.head_bits + ledger.shared_bits) * raw / GIGABYTE_BITS, raw, "the item is empty")
+
+
+def _source_bits(truth: Truth) -> int:
+    """Bits of the item as it was: of symbols, those of their alphabet."""
+    content = truth.item.content
+    if isinstance(content, bytes):
+        return 8 * len(content)
+    return truth.tokens.values.size * truth.tokens.bits_per_token if truth.item.modality == "symbols" else 8 * content.nbytes
 
 
 def chrf(reference: str, hypothesis: str) -> float:

@@ -69,6 +69,12 @@ class Component(BaseModel):
         """SHA-256 of the files (data, weights) that this component's numbers depend on, by field name."""
         return {}
 
+    @property
+    def shared_bytes(self) -> int:
+        """Bytes of the files (weights, vocabulary, dictionary) that both ends of a chain must hold for it, its fields' included."""
+        fields = [getattr(self, name) for name in type(self).model_fields]
+        return sum(field.shared_bytes for field in fields if isinstance(field, Component))
+
 
 def _kinds(annotation: Any) -> set[Any]:
     """All types, and values of literals, that an annotation is made of."""

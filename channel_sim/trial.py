@@ -203,6 +203,8 @@ def _own_charges(chain: Chain, sent: Sent) -> Ledger:
         source_symbols=sent.item.content.size if isinstance(sent.item.content, np.ndarray) else len(sent.item.content),
         token_bits=sent.tokens.values.size * sent.tokens.bits_per_token,
         ideal_bits=sent.packets.ideal_bits or 0.0,
+        head_bits=sent.packets.head_bits,
+        shared_bits=8 * (chain.tokenizer.shared_bytes + chain.coder.shared_bytes),
         preamble_bits=preamble_bits,
         channel_uses=uses,
         energy=float(uses),

@@ -113,6 +113,7 @@ class Packets:
     context:   for each packet the packets that must be usable before it is: range(first, last, step), int32 [num_packets, 3]
     ideal_bits: -log2 P of the tokens under the integer tables that code them; None where no model codes
     importance: float32 [num_packets] or None
+    head_bits:  of the payload, what a file of this kind has whatever it holds; published rates leave it out, the link charges it
     """
 
     bits: np.ndarray
@@ -124,6 +125,7 @@ class Packets:
     context: np.ndarray | None = None
     ideal_bits: float | None = None
     importance: np.ndarray | None = None
+    head_bits: int = 0
 
     def __post_init__(self) -> None:
         bits = array(self, "bits", np.uint8, ndim=2)
@@ -139,6 +141,7 @@ class Packets:
         require(bounds[0] == 0 and bounds[-1] == order.size and np.all(np.diff(bounds) >= 0), "bounds must part the tokens")
         require(np.array_equal(header[:, 2], np.diff(bounds)), "the header's token count must be the packet's")
         require(self.header_bits >= 0, f"header_bits must be >= 0, got {self.header_bits}")
+        require(0 <= self.head_bits <= num_bits.sum(), f"head_bits must be of the payload, got {self.head_bits}")
         if self.context is not None:
             first, last, step = array(self, "context", np.int32, shape=(len(bits), 3)).T
             require(bool(np.all((0 <= first) & (first <= last) & (last <= len(bits)) & (step >= 1))),

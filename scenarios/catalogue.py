@@ -34,6 +34,7 @@ from decoders import (
 from sources import (
     audio,
     bpe,
+    classical,
     codecs,
     coder,
     fixed_length,
@@ -107,6 +108,7 @@ CATALOGUE: Mapping[str, Mapping[str, type[Component]]] = MappingProxyType({
         "entropy": coder.Entropy,
         "masked_entropy": masked_coder.MaskedEntropy,
         "surprisal_uep": surprisal_uep.SurprisalUep,
+        "compressor": classical.Compressor,
     },
     "protections": {
         "none": protection.NoProtection,

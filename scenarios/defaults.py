@@ -20,8 +20,9 @@ def fill(stage: str, table: dict[str, Any], built: Mapping[str, Component], wher
     fields = cls.model_fields
     if "vocab_size" in fields and "tokenizer" in built:
         table.setdefault("vocab_size", built["tokenizer"].vocab_size)  # type: ignore[attr-defined]
-    if stage == "tokenizer" and "sample_bits" in fields and hasattr(built["source"], "sample_bits"):
-        table.setdefault("sample_bits", built["source"].sample_bits)
+    sample_bits = getattr(built.get("tokenizer", built.get("source")), "sample_bits", None)
+    if "sample_bits" in fields and sample_bits is not None:
+        table.setdefault("sample_bits", sample_bits)
     if "model" in fields:
         # decoder ngram takes no other model, so it names none
         kind = catalogue.models_for(cls)

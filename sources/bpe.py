@@ -64,6 +64,10 @@ class Bpe(Tokenizer):
     def digests(self) -> dict[str, str]:
         return {"vocabulary": vocabulary(self.vocabulary).digest}
 
+    @property
+    def shared_bytes(self) -> int:
+        return Path(self.vocabulary or SHIPPED).stat().st_size
+
 
 class Vocabulary(NamedTuple):
     """A vocabulary in memory: SHA-256 of its file, the bytes of every token, and Hugging Face's encoder."""

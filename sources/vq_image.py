@@ -67,6 +67,10 @@ class VqImage(Tokenizer):
         return {"path": self.network().digest}
 
     @property
+    def shared_bytes(self) -> int:
+        return self.file.stat().st_size
+
+    @property
     def file(self) -> Path:
         """Where the weights lie."""
         return SHIPPED if self.path is None else Path(self.path)

@@ -38,6 +38,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "ngram_of": {"train_bytes": 20_000, "max_megabytes": 0.02},
     "recurrent": {"path": "tiny.safetensors"}, "masked": {"path": "tiny-masked.safetensors"},
     "vq_image": {"path": "tiny-vq.safetensors"}, "masked_grid": {"path": "tiny-grid.safetensors"},
+    "compressor": {"method": "zlib", "packet_bits": 64},
     "coded_link": {"block_bits": 64, "esno_db": 0.0}, "bsc": {"flip_probability": 0.05, "crc": "crc16"},
 }
 """What an entry must be told, or is told so that it has something to do; a link of any name is told an Es/N0."""

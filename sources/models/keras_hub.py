@@ -19,6 +19,7 @@ from channel_sim.keys import Key
 from channel_sim.stages import Tokenizer
 from channel_sim.types import Item, Reconstruction, Tokens
 from sources.models.model import CausalModel
+from sources.text import files_of
 from sources.tokenizers import BytesTokenizer
 
 
@@ -82,6 +83,10 @@ class KerasHub(CausalModel):
 
     def digests(self) -> dict[str, str]:
         return {"path": _digest(self.path)}
+
+    @property
+    def shared_bytes(self) -> int:
+        return sum(file.num_bytes for file in files_of(Path(self.path)))
 
     def coding_digest(self) -> bytes:
         """Of the machine and its versions too: float tables are theirs."""

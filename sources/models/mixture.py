@@ -49,6 +49,10 @@ class TextByteMixed(CausalModel):
     def digests(self) -> dict[str, str]:
         return {"ngram": NGram().digests()["path"], "text-byte-small": TextByteSmall().digests()["path"]}
 
+    @property
+    def shared_bytes(self) -> int:
+        return NGram().shared_bytes + TextByteSmall().shared_bytes
+
     @staticmethod
     def _parts(state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         length = NGram().context_length

@@ -61,6 +61,10 @@ class NGram(FiniteContextModel):
         _date.cache_clear()
         return {"path": self._found(_digest)}
 
+    @property
+    def shared_bytes(self) -> int:
+        return self._found(lambda file, _: file.stat().st_size)
+
     def trie(self) -> Trie:
         """The model in memory, for kernels that score single bytes; read once a process."""
         _date.cache_clear()

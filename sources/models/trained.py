@@ -64,6 +64,10 @@ class Trained(Component, ABC):
         forget()
         return {"path": self.loaded().digest}
 
+    @property
+    def shared_bytes(self) -> int:
+        return self._file.stat().st_size
+
     def loaded(self) -> Loaded:
         if self.path is None and not self.shipped:
             raise RequestError(f"model.path of {self.kind} must be given, got none; make weights with {self.maker}, "
