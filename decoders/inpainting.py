@@ -1,6 +1,7 @@
 """Pictures mended in pixel space: what is missing is a smooth surface that goes through the pixels around it.
 
-Neither knows anything of what was sent but the pixels that came: no model, no tokens. They work behind any tokenizer of pictures.
+Neither knows anything of what was sent but the pixels that came: no model, no tokens. They work behind any tokenizer of pictures;
+`interpolate` behind those of sounds too, where the surface is a line.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from channel_sim.checks import RequestError
 from channel_sim.keys import Key
 from channel_sim.stages import Decoder
 from channel_sim.types import Content
+from decoders.sound_gaps import is_sound, straight_lines, with_gaps_filled
 
 _NEIGHBOURS = ((0, 1), (1, 0), (0, -1), (-1, 0))
 
@@ -27,12 +29,13 @@ class Inpainter(Decoder, ABC):
     """
 
     states_posterior: ClassVar[bool] = False
+    mends: ClassVar[str] = "pictures"
 
     def mend(self, content: Content, missing: np.ndarray, key: Key) -> Content:
         """uint8 [H, W, C] from it and `missing` bool [H, W] or [H, W, C]; RequestError for what is no picture."""
         if not isinstance(content, np.ndarray) or content.dtype != np.uint8 or content.ndim != 3:
-            raise RequestError(f"decoder {type(self).__name__.lower()} mends pictures; use source images and a tokenizer of "
-                               "pictures")
+            raise RequestError(f"decoder {type(self).__name__.lower()} mends {self.mends}; use a source and a tokenizer of "
+                               f"{self.mends}")
         holes = np.broadcast_to(missing if missing.ndim == 3 else missing[..., None], content.shape)
         together = holes.shape[2] == 1 or bool(np.all(holes == holes[..., :1]))
         mended = content.copy()
@@ -51,11 +54,18 @@ class Inpainter(Decoder, ABC):
 class Interpolate(Inpainter):
     """Harmonic interpolation: every missing pixel is the mean of its neighbours above, below, left and right within the picture.
 
-    The surface of least slope through the pixels around a hole: it has no extremum inside.
+    The surface of least slope through the pixels around a hole: it has no extremum inside. In a sound, of one dimension, it is the
+    straight line from the last sample before a gap to the first after it; at an end of the sound the one neighbour is held.
 
     Source: T. F. Chan, J. Shen, "Mathematical models for local nontexture inpaintings", SIAM J. Appl. Math. 62 (2002), section 4
     (harmonic inpainting).
     """
+
+    mends: ClassVar[str] = "pictures or sounds"
+
+    def mend(self, content: Content, missing: np.ndarray, key: Key) -> Content:
+        """The same, and int16 or uint8 [n] from a sound and `missing` bool [n]."""
+        return with_gaps_filled(content, missing, straight_lines) if is_sound(content) else super().mend(content, missing, key)
 
     def _fill(self, pixels: np.ndarray, hole: np.ndarray) -> np.ndarray:
         places = np.argwhere(hole)

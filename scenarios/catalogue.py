@@ -15,6 +15,7 @@ from channel_sim.checks import RequestError
 from channel_sim.stages import Component
 from channel_sim.trial import Receiver
 from decoders import (
+    autoregressive,
     bidirectional,
     dude,
     exact_markov,
@@ -144,6 +145,7 @@ CATALOGUE: Mapping[str, Mapping[str, type[Component]]] = MappingProxyType({
         "masked_lm": masked_lm.MaskedLm,
         "interpolate": inpainting.Interpolate,
         "biharmonic": inpainting.Biharmonic,
+        "autoregressive": autoregressive.Autoregressive,
         "neighbour_mean": neighbour_mean.NeighbourMean,
         "masked_image": masked_image.MaskedImage,
     },

@@ -49,7 +49,7 @@ OF_PICTURES = {"images": "pixels", "pixels": "pixels", "interpolate": "pixels", 
     name: name for name in ("jpeg", "webp", "avif", "jpeg2000", "png", "vq_image")} | {
     name: "vq_image" for name in ("masked_grid", "image-masked-small")}
 """Entry that has to do with pictures -> a tokenizer that it works with."""
-OF_SOUNDS = {"audio": "pcm", "plucked_strings": "pcm", "pcm": "pcm", "mu_law": "mu_law"}
+OF_SOUNDS = {"audio": "pcm", "plucked_strings": "pcm", "pcm": "pcm", "mu_law": "mu_law", "autoregressive": "pcm"}
 """The same of sounds."""
 
 
