@@ -129,6 +129,10 @@ class Coder(Component, ABC):
     def receive(self, receptions: Sequence[Reception], preambles: Sequence[Preamble]) -> list[Evidence]:
         """Evidence for each item. Packets that can't be decoded become unknown tokens, never exceptions."""
 
+    def coded_bits(self, tokens: Sequence[Tokens]) -> np.ndarray:
+        """int64 [items]: payload bits that `encode` makes of each; overridden where they can be told with less work."""
+        return np.array([int(packets.num_bits.sum()) for packets, _ in self.encode(tokens)], np.int64)
+
     def a_priori(self, evidence: Evidence, reconstruction: Reconstruction, preamble: Preamble) -> np.ndarray:
         """float32 [num_packets, max_bits]: extrinsic LLRs of payload bits, what the decoder knows beyond the evidence it had."""
         raise RequestError(f"num_exchanges must be 0 with coder {type(self).__name__}: bits of its packets are no bits of single "

@@ -81,13 +81,12 @@ class Compressor(Coder):
     def receive(self, receptions: Sequence[Reception], preambles: Sequence[Preamble]) -> list[Evidence]:
         return [self._receive(*pair) for pair in zip(receptions, preambles, strict=True)]
 
+    def coded_bits(self, tokens: Sequence[Tokens]) -> np.ndarray:
+        return np.array([8 * len(self._file(one)[0]) for one in tokens], np.int64)
+
     def _encode(self, tokens: Tokens) -> tuple[Packets, Preamble]:
-        require(self.vocab_size == tokens.vocab_size,
-                f"coder.vocab_size must be that of the tokens, {tokens.vocab_size}, got {self.vocab_size}: leave the key out")
         num_tokens = tokens.values.size
-        layout = self._layout(num_tokens, tokens.grid)
-        content = np.packbits(token_bits(tokens.values, self.vocab_size)).tobytes()
-        file = METHODS[self.method].compress(content, layout) if content else b""
+        file, content, layout = self._file(tokens)
         bits = np.unpackbits(np.frombuffer(file, np.uint8))
         pieces = np.split(bits, range(self.packet_bits or bits.size, bits.size, self.packet_bits or bits.size)) if content else []
         expander, ends = METHODS[self.method].expander(layout), [0]
@@ -108,6 +107,14 @@ class Compressor(Coder):
             head_bits=min(bits.size, 8 * self._head_bytes()),
         )
         return packets, Preamble(num_tokens, len(pieces), tokens.grid)
+
+    def _file(self, tokens: Tokens) -> tuple[bytes, bytes, Layout]:
+        """(file, content, layout); of no tokens the file is empty."""
+        require(self.vocab_size == tokens.vocab_size,
+                f"coder.vocab_size must be that of the tokens, {tokens.vocab_size}, got {self.vocab_size}: leave the key out")
+        layout = self._layout(tokens.values.size, tokens.grid)
+        content = np.packbits(token_bits(tokens.values, self.vocab_size)).tobytes()
+        return METHODS[self.method].compress(content, layout) if content else b"", content, layout
 
     def _receive(self, reception: Reception, preamble: Preamble) -> Evidence:
         usable = ~reception.lost & reception.crc_ok & (reception.crc_checked | np.all(reception.llr != 0, axis=1))

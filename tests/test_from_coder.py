@@ -14,6 +14,7 @@ from channel_sim.stages import Coder
 from channel_sim.types import Evidence, Packets, Preamble, Reception, Tokens
 from decoders.posterior_sample import PosteriorSample
 from scenarios.scenario import load
+from sources.classical import Compressor
 from sources.coder import Entropy
 from sources.fixed_length import FixedLength
 from sources.models.from_coder import FromCoder, shares
@@ -49,8 +50,9 @@ class PrefixCode(Coder):
 class Ideal(FromCoder):
     """Of -log2 P instead of whole bits, as the coder itself states it."""
 
-    def bits(self, coded: Sequence[Packets]) -> np.ndarray:
-        return np.array([packets.ideal_bits for packets in coded])
+    def bits(self, tokens: Sequence[Tokens]) -> np.ndarray:
+        assert self.coder is not None
+        return np.array([packets.ideal_bits for packets, _ in self.coder.encode(tokens)])
 
 
 def after(model: CausalModel, past: np.ndarray) -> np.ndarray:
@@ -139,6 +141,30 @@ def test_what_is_further_back_is_not_shown() -> None:
     one, other = (np.frombuffer(text, np.uint8).astype(np.int32) for text in (b"zqth", b"e th"))
     assert np.array_equal(after(model, one), after(model, other))
     assert not np.array_equal(after(model, one), after(model, one[:-1]))
+
+
+@pytest.mark.parametrize("method", ["gzip", "png", "flac"])
+def test_lengths_are_those_of_what_would_be_sent(method: str) -> None:
+    """Catches a short way to lengths that is not the coder's: of files, the packets of one token after another."""
+    coder = Compressor(method=method, packet_bits=64)
+    tokens = [Tokens(np.append(PASTS[0], byte), 256) for byte in (0, 101, 255)]
+    assert coder.coded_bits(tokens).tolist() == [packets.num_bits.sum() for packets, _ in coder.encode(tokens)]
+
+
+def test_a_picture_is_shown_in_whole_rows() -> None:
+    """Catches rows of another width, and pixels above that are not: rows that end in the pixel asked about."""
+    shown = list[Tokens]()
+
+    class Seen(FromCoder):
+        def bits(self, tokens: Sequence[Tokens]) -> np.ndarray:
+            shown.extend(tokens[:1])
+            return np.zeros(len(tokens))
+
+    model = Seen(coder=FixedLength(), vocab_size=2, row_tokens=4, context_tokens=10)
+    for size in (2, 3, 9, 30):
+        model.lengths(np.arange(size) % 2)
+    assert [one.grid for one in shown] == [(3,), (1, 4, 1), (2, 4, 1), (2, 4, 1)]
+    assert shown[2].values[:-1].tolist() == (np.arange(9) % 2)[-7:].tolist()
 
 
 def scenario(model: dict[str, Any], **tables: Any) -> dict[str, Any]:

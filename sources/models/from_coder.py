@@ -12,7 +12,7 @@ from pydantic import Field, SerializeAsAny
 from channel_sim import memo
 from channel_sim.checks import RequestError
 from channel_sim.stages import Coder
-from channel_sim.types import Packets, Tokens
+from channel_sim.types import Tokens
 from sources.models.model import CausalModel
 
 _LEAST_LIKELY_BITS = 40
@@ -41,6 +41,9 @@ class FromCoder(CausalModel):
     context_tokens: int = Field(1024, ge=1, le=1 << 16, description="how many tokens back the coder is shown")
     vocab_size: int = Field(256, ge=2, le=1024, description="number of tokens; as many encodings a token")
 
+    row_tokens: int | None = Field(
+        None, ge=1, description="tokens of a picture's row, of which the coder is shown whole ones up to the token asked about; or none")
+
     def assumed(self) -> tuple[str, ...]:
         return self.assumptions + self._given_coder().assumed()
 
@@ -63,14 +66,22 @@ class FromCoder(CausalModel):
         return np.stack([tables[past] for past in state])
 
     def lengths(self, past: np.ndarray) -> np.ndarray:
-        """float64 [vocab_size]: bits of the past, int32 [n], with each token after it."""
-        kept = past[max(0, past.size + 1 - self.context_tokens):]
+        """[vocab_size]: bits of the past, int32 [n], with each token after it."""
+        shown = min(past.size + 1, self.context_tokens)
+        if self.row_tokens is not None and shown >= self.row_tokens:
+            shown -= shown % self.row_tokens
+        kept = past[past.size + 1 - shown:]
         longer = np.concatenate([np.tile(kept, (self.vocab_size, 1)), np.arange(self.vocab_size)[:, None]], axis=1)
-        return self.bits([packets for packets, _ in self._given_coder().encode([Tokens(row, self.vocab_size) for row in longer])])
+        return self.bits([Tokens(row, self.vocab_size, self._grid(row.size)) for row in longer])
 
-    def bits(self, coded: Sequence[Packets]) -> np.ndarray:
-        """float64 [items]: the code length of each."""
-        return np.array([packets.num_bits.sum() for packets in coded], np.float64)
+    def bits(self, tokens: Sequence[Tokens]) -> np.ndarray:
+        """[items]: the code length of each."""
+        return self._given_coder().coded_bits(tokens)
+
+    def _grid(self, num_tokens: int) -> tuple[int, ...]:
+        if self.row_tokens is None or num_tokens % self.row_tokens:
+            return ()
+        return num_tokens // self.row_tokens, self.row_tokens, 1
 
     def _given_coder(self) -> Coder:
         if self.coder is None:
