@@ -24,14 +24,20 @@ class FileSource(Source):
 
     A folder stands for all regular files below it, one after the other with nothing between, in the order of their relative
     paths. The items tile the data: together they are all of it, and no key changes them. Data are read once and kept in memory.
+    With `spacing_bytes` item i begins at i * spacing_bytes instead, so that items of any length begin at the same places.
     """
 
     path: str = Field(description="a file or a folder")
     item_bytes: int = Field(1024, ge=1, description="bytes of an item")
+    spacing_bytes: int | None = Field(None, ge=1, description="bytes from one item's beginning to the next; default: item_bytes")
+
+    @property
+    def ignored_fields(self) -> frozenset[str]:
+        return frozenset({"spacing_bytes"}) if self.spacing_bytes is None else frozenset()
 
     @property
     def num_items(self) -> int:
-        return -(-len(self._data()) // self.item_bytes)
+        return -(-len(self._data()) // (self.spacing_bytes or self.item_bytes))
 
     def items(self, indices: Sequence[int], keys: Sequence[Key]) -> list[Item]:
         data, num_items = self._data(), self.num_items
@@ -45,7 +51,8 @@ class FileSource(Source):
         return {"path": hashlib.sha256(self._data()).hexdigest()}
 
     def _slice(self, data: bytes, index: int) -> Item:
-        start, stop = index * self.item_bytes, min((index + 1) * self.item_bytes, len(data))
+        start = index * (self.spacing_bytes or self.item_bytes)
+        stop = min(start + self.item_bytes, len(data))
         return Item(data[start:stop], self.modality, f"{Path(self.path).name or self.path}[{start}:{stop}]")
 
     def _data(self) -> bytes:

@@ -110,6 +110,16 @@ def test_items_tile_the_file(tmp_path, num_bytes, num_items):
     assert items[-1].name == f"data.bin[{7 * (num_items - 1)}:{num_bytes}]" and items[-1].modality == "bytes"
 
 
+def test_items_of_any_length_begin_at_the_same_places(tmp_path):
+    """Catches a spacing counted in items, and items that end where the next one begins."""
+    (tmp_path / "data").write_bytes(bytes(range(100)))
+    short, long = (BytesFile(path=str(tmp_path / "data"), item_bytes=size, spacing_bytes=30) for size in (4, 40))
+    assert short.num_items == long.num_items == 4
+    for index, (one, other) in enumerate(zip(short.items(range(4), []), long.items(range(4), []), strict=True)):
+        assert one.content == bytes(range(30 * index, 30 * index + 4)) == other.content[:4]
+        assert len(other.content) == min(40, 100 - 30 * index)
+
+
 def test_folder_is_its_files_in_order(tmp_path):
     """Catches the order of the disk, files below folders left out, and separators slipped in between."""
     (tmp_path / "b").mkdir()

@@ -42,7 +42,7 @@ class FromCoder(CausalModel):
     vocab_size: int = Field(256, ge=2, le=1024, description="number of tokens; as many encodings a token")
 
     row_tokens: int | None = Field(
-        None, ge=1, description="tokens of a picture's row, of which the coder is shown whole ones up to the token asked about; or none")
+        None, ge=1, description="tokens of a picture's row: the coder is shown whole ones, up to the token asked about; or none")
 
     def assumed(self) -> tuple[str, ...]:
         return self.assumptions + self._given_coder().assumed()
