@@ -21,7 +21,9 @@ from scenarios.rehearsal import rehearse
 from scenarios.runner import BLOCK_ITEMS
 from scenarios.samples import sample
 from scenarios.scenario import Scenario, Task, load
+from sources.audio import Sound
 from sources.images import Images
+from sources.sound_file import wav_bytes
 
 _ITEM_BYTES = 1024
 _SHOWN = {
@@ -29,16 +31,19 @@ _SHOWN = {
              "residual_packet_loss_rate", "bits_per_byte"),
     "image": ("psnr_of_mean_mse_db", "ssim", "undecodable_rate", "lost_token_rate", "packet_loss_rate",
               "residual_packet_loss_rate", "bits_per_pixel", "channel_uses_per_pixel"),
+    "sound": ("si_sdr_db", "exact_item_rate", "undecodable_rate", "lost_token_rate", "packet_loss_rate",
+              "residual_packet_loss_rate", "channel_uses_per_sample"),
 }
-_OVER = {"text": "text", "bytes": "text", "image": "image"}
-"""Modality of a scenario's source -> what of a file it sends: its bytes, or the picture in it."""
+_OVER = {"text": "text", "bytes": "text", "image": "image", "sound": "sound"}
+"""Modality of a scenario's source -> what of a file it sends: its bytes, or the picture or the sound in it."""
 
 
 def transmit(file: Path, request: str, out: Path, overrides: dict[str, Any],
              progress: Callable[[int, int], None] = lambda done, total: None) -> Path:
     """Send `file` through every arm of the scenario, at the middle of its sweep, and write what came out; returns the page.
 
-    A scenario over pictures sends the picture, cut to tiles where the scenario's own are; what came out are PNG files.
+    A scenario over pictures sends the picture, cut to tiles where the scenario's own are; what came out are PNG files. One over
+    sounds sends the sound, at the scenario's rate and depth and in pieces as long as its own; what came out are WAV files.
     """
     content = _read(file)
     scenario = _at_one_point(request, overrides, file, content)
@@ -86,6 +91,8 @@ def _source(file: Path, content: bytes, own: Source) -> dict[str, Any]:
     path = str(file.resolve())  # resolved: a file may be called python-docs
     if isinstance(own, Images):
         return own.model_dump(exclude_none=True) | {"name": "images", "path": path}
+    if isinstance(own, Sound):
+        return own.model_dump(exclude_none=True) | {"name": "audio", "path": path}
     try:
         content.decode("utf-8")
         name = "text"
@@ -99,8 +106,8 @@ def _at_one_point(request: str, overrides: dict[str, Any], file: Path, content: 
     scenario = load(request, overrides)
     for task in scenario.tasks:
         if task.chain.source.modality not in _OVER:
-            raise RequestError(f"--scenario {request}: arm {task.arm!r} sends {task.chain.source.modality}, neither bytes nor "
-                               "pictures; choose a scenario over text or pictures")
+            raise RequestError(f"--scenario {request}: arm {task.arm!r} sends {task.chain.source.modality}, neither bytes, "
+                               "pictures nor sounds; choose a scenario over text, pictures or sounds")
     middle = {axis: values[len(values) // 2] for axis, values in scenario.sweep.items()}
     return load(request, middle | overrides | {"source": _source(file, content, scenario.tasks[0].chain.source)})
 
@@ -129,6 +136,9 @@ def _write(path: Path, contents: Sequence[Content], task: Task) -> None:
     if isinstance(task.chain.source, Images):
         whole = task.chain.source.assembled([one for one in contents if isinstance(one, np.ndarray)])
         Image.fromarray(whole[..., 0] if whole.shape[2] == 1 else whole).save(path.with_suffix(".png"))
+    elif isinstance(task.chain.source, Sound):
+        samples = np.concatenate([one for one in contents if isinstance(one, np.ndarray)])
+        path.with_suffix(".wav").write_bytes(wav_bytes(samples, task.chain.source.rate_of(0)))
     else:
         path.write_bytes(b"".join(one if isinstance(one, bytes) else one.tobytes() for one in contents))
 

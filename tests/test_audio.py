@@ -17,6 +17,7 @@ import soundfile
 from channel_sim.checks import RequestError
 from channel_sim.keys import Key
 from channel_sim.types import Item, Reconstruction
+from scenarios.transmit import transmit
 from sources.audio import Audio
 from sources.plucked_strings import PluckedStrings, plucked
 from sources.sound_file import quantised, resampled, wav_bytes
@@ -297,3 +298,30 @@ def test_the_depth_of_the_source_is_that_of_its_tokenizer():
     assert chain_of(tables).tokenizer == Pcm(sample_bits=8)
     assert chain_of(tables | {"source": {"name": "plucked_strings"}}).tokenizer == Pcm()
     assert chain_of(tables | {"tokenizer": {"name": "pcm", "sample_bits": 16}}).tokenizer == Pcm()
+
+
+def test_a_users_own_sound_comes_out_as_one(tmp_path: Path):
+    """Catches a WAV file sent as bytes, pieces that are not put together again, and a rate that changes on the way."""
+    own = tmp_path / "voice.flac"
+    sound = np.asarray(PluckedStrings(item_samples=2500).items([0], [KEY])[0].content)
+    saved(own, np.stack([sound, sound], axis=1), 8000)
+    (tmp_path / "calls.toml").write_text("""
+        question = "?"
+        source = { name = "plucked_strings", item_samples = 1000 }
+        coder = { name = "fixed_length", packet_bits = 320 }
+        arm = [{ label = "clean", channel = { name = "ideal" } },
+               { label = "8 bits", source = { sample_bits = 8 }, channel = { name = "ideal" } },
+               { label = "lossy", channel = { name = "packet_loss", loss_rate = 0.2 }, decoder = { name = "interpolate" } }]
+    """)
+    page = transmit(own, str(tmp_path / "calls.toml"), tmp_path / "out", {})
+    assert "voice.flac" in page.read_text()
+    read = {name: soundfile.read(tmp_path / "out" / f"{name}.wav", dtype="int16") for name in (
+        "clean/arrived", "clean/restored", "8-bits/restored", "lossy/arrived", "lossy/restored")}
+    assert all(rate == 8000 and samples.shape == sound.shape for samples, rate in read.values())
+    assert np.array_equal(read["clean/arrived"][0], sound) and np.array_equal(read["clean/restored"][0], sound)
+    assert np.array_equal(read["8-bits/restored"][0] >> 8, sound >> 8)
+    silent = (read["lossy/arrived"][0] == 0) & (sound != 0)
+    assert 0.05 < silent.mean() < 0.5 and np.mean(read["lossy/restored"][0][silent] == 0) < 0.2
+    (tmp_path / "note.txt").write_text("no sound")
+    with pytest.raises(RequestError, match="note.txt.* cannot be read as a sound"):
+        transmit(tmp_path / "note.txt", str(tmp_path / "calls.toml"), tmp_path / "out", {})

@@ -223,7 +223,7 @@ def test_transmit_takes_any_bytes(small: Path, tmp_path: Path):
     (["report", "nowhere"], "no results there"),
     (["merge", "nowhere", "--out", "x"], "no results there"),
     (["transmit", "nowhere.txt", "--out", "x"], "cannot be read"),
-    (["transmit", "setup.cfg", "--scenario", "markov_optimum", "--out", "x"], "sends symbols, neither bytes nor pictures"),
+    (["transmit", "setup.cfg", "--scenario", "markov_optimum", "--out", "x"], "sends symbols, neither bytes, pictures nor"),
     (["train", "ngram", "--data", "nowhere"], "nowhere"),
 ])
 def test_a_wrong_request_is_one_line_and_status_2(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str],
