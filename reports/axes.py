@@ -9,6 +9,8 @@ import numpy as np
 from reports.comparability import marks
 from reports.summary import Summary, describe, point_text, value_text, words
 
+COLUMN_INCHES, PAGE_INCHES = 3.5, 7.16
+"""The width of an IEEE column, and of its page."""
 _MATHS = {"Es/N0 (dB)": "$E_s/N_0$ (dB)", "Eb/N0 (dB)": "$E_b/N_0$ (dB)"}
 
 
@@ -30,10 +32,16 @@ def names_of(summary: Summary) -> dict[str, str]:
 def places_of(summary: Summary, points: list[int]) -> dict[int, float]:
     """Sweep point -> its place on the x axis: the value itself, or the order of writing where values are not numbers."""
     values: dict[int, Any] = {index: summary.points[index].get(summary.sweep_keys[0]) for index in points}
-    if all(is_number(value) for value in values.values()):
+    order = categories_of(summary)
+    if not order:
         return {index: float(value) for index, value in values.items()}
-    order = list(dict.fromkeys(value_text(value) for value in values.values()))
     return {index: float(order.index(value_text(value))) for index, value in values.items()}
+
+
+def categories_of(summary: Summary) -> list[str]:
+    """The values of the first key as text where they are names and not all numbers: points side by side, nothing between them."""
+    values = [sweep.get(summary.sweep_keys[0]) for sweep in summary.points.values()] if summary.sweep_keys else []
+    return [] if all(map(is_number, values)) else list(dict.fromkeys(map(value_text, values)))
 
 
 def is_number(value: Any) -> bool:
@@ -111,3 +119,8 @@ def axis_words(name: str) -> str:
     if unit not in ("1", "") and "(" not in text and "per" not in text:
         text = f"{text} ({unit})"
     return _MATHS.get(text, text[:1].upper() + text[1:])
+
+
+def plain(label: str) -> str:
+    """A label as it is written: no mathematics in it, and no leading underscore, which would hide it from the legend."""
+    return label.replace("$", r"\$").lstrip("_")

@@ -8,8 +8,9 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from channel_sim.store import Store
+from reports.axes import COLUMN_INCHES, plain
 from reports.card import BURST_LABELS, ChannelCard, channel_cards
-from reports.figures import COLUMN_INCHES, add_legend, plain, save, style
+from reports.figures import add_legend, save, style
 
 _MOST = 6
 

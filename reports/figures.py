@@ -22,23 +22,26 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from matplotlib.transforms import ScaledTranslation, Transform
 
 from reports.axes import (
+    COLUMN_INCHES,
+    PAGE_INCHES,
     axis_words,
+    categories_of,
     curves_of,
     highest_shown,
     is_geometric,
     is_log,
-    is_number,
     lowest_shown,
     markers_of,
     names_of,
     panels_of,
     places_of,
+    plain,
 )
+from reports.categories import ARMS_SHARE, aside, is_wide, name_categories, name_inches, say_not_measured
 from reports.files import writing
 from reports.statistics import Estimate
 from reports.summary import Summary, value_text, words
 
-COLUMN_INCHES, PAGE_INCHES = 3.5, 7.16
 KINDS = ("svg", "pdf", "png")
 # Okabe and Ito's colours, darkened to 3:1 on white, ordered so that neighbours differ in grey; markers differ for all
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#8C3A6E", "#111111", "#B07A00", "#3E9BC9", "#6B6B6B")
@@ -47,6 +50,8 @@ _DASHES: tuple[Any, ...] = ((0, (5, 2)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5)), (
 _SMALLEST = 1e-9
 _WORD_SHARE = 0.08
 """Of an axis: the least distance between two values that are both named."""
+UNMOVED = 3
+"""The arm that `plot_beside` does not move."""
 _STEP_POINTS, _LIMIT_STEP_POINTS = 1.0, 3.0
 """Between arms at one place; upper limits of equal items stand at one height as well, where a step of 1 would hide them."""
 _LEGEND_CHARACTERS = 58
@@ -99,8 +104,8 @@ def lay_out(summary: Summary, labels: Sequence[str], *, swept: bool = True) -> t
     panels = panels_of(summary)
     columns, lines = min(2, len(panels)), -(-len(panels) // 2)
     legend_inches = 0.16 * -(-len(labels) // _legend_columns(labels))
-    height = (2.1 * lines if swept else 0.75 + 0.22 * len(summary.arms)) + legend_inches
-    figure = Figure(figsize=(COLUMN_INCHES if columns == 1 else PAGE_INCHES, height))
+    height = (2.1 * lines + name_inches(summary) if swept else 0.75 + 0.22 * len(summary.arms)) + legend_inches
+    figure = Figure(figsize=(PAGE_INCHES if is_wide(summary) else COLUMN_INCHES, height))
     axes = figure.subplots(lines, columns, squeeze=False, sharex=swept, sharey=swept)
     for axis in axes.flat[len(panels):]:
         axis.set_visible(False)
@@ -156,23 +161,34 @@ def style() -> Iterator[None]:
 def _draw_panel(axis: Axes, summary: Summary, metric: str, points: list[int]) -> None:
     places, names = places_of(summary, points), names_of(summary)
     points = sorted(places, key=places.__getitem__)
+    apart = bool(categories_of(summary))
     for number, arm in enumerate(summary.arms):
         rows = {row.point.point_index: row for row in summary.of(arm)}
-        measured = [(places[index], one) for index in points if index in rows and (one := rows[index].estimate(metric))]
+        moved = aside(summary, number)
+        measured = [(places[index] + moved, one) for index in points if index in rows and (one := rows[index].estimate(metric))]
         if measured:
-            _draw_series(axis, measured, number, names[arm], log=is_log(metric))
+            _draw_series(axis, measured, number, names[arm], log=is_log(metric), by_name=apart)
     for number, (label, curve) in enumerate(curves_of(summary, metric).items()):
         shown = [(places[index], curve[index]) for index in points if index in curve and (curve[index] > 0 or not is_log(metric))]
+        if apart:  # a level of each category by itself
+            shown = [(end, value) for place, value in shown
+                     for end, value in ((place - ARMS_SHARE / 2, value), (place + ARMS_SHARE / 2, value), (np.nan, np.nan))]
         if shown:
             axis.plot(*zip(*shown, strict=True), zorder=1, **_curve_look(number, label))
     for marker in markers_of(summary):
         axis.axvline(marker["value"], color="#888888", linewidth=0.8, linestyle="-.", label=plain(marker["label"]), zorder=0)
+    say_not_measured(axis, summary, {places[row.point.point_index] for row in summary.rows
+                                     if row.point.point_index in places and row.estimate(metric)})
     scale_x(axis, summary, points, places)
 
 
-def _draw_series(axis: Axes, measured: list[tuple[float, Estimate]], number: int, arm: str, *, log: bool) -> None:
-    """One arm: markers joined by a line, and intervals; on a log axis an upper limit stands alone, as 0 has no place there."""
-    look = arm_look(number)
+def _draw_series(axis: Axes, measured: list[tuple[float, Estimate]], number: int, arm: str, *, log: bool, by_name: bool) -> None:
+    """One arm: markers and intervals; on a log axis an upper limit stands alone, as 0 has no place there.
+
+    by_name: over categories, between which there is nothing; else a line joins the markers, and arms at one place are moved
+    """
+    look = arm_look(number) | ({"linestyle": "none"} if by_name else {})
+    number = UNMOVED if by_name else number
     alone = [log and one.method == "upper limit" for _, one in measured]
     means = [np.nan if limit else one.mean for (_, one), limit in zip(measured, alone, strict=True)]
     x = [place for place, _ in measured]
@@ -184,7 +200,7 @@ def _draw_series(axis: Axes, measured: list[tuple[float, Estimate]], number: int
         if limit:
             apart = _beside(axis, number, _LIMIT_STEP_POINTS)
             _draw_arrow(axis, (place, one.high), (place, 0.4 * one.high), look["color"], apart)
-            (mark,) = axis.plot([place], [one.high], markerfacecolor="white", linestyle="none", zorder=3, **look)
+            (mark,) = axis.plot([place], [one.high], markerfacecolor="white", zorder=3, **(look | {"linestyle": "none"}))
             mark.set_transform(apart)
         elif one.method in ("upper limit", "lower limit"):
             end = one.high if one.method == "upper limit" else one.low
@@ -215,11 +231,6 @@ def arm_look(number: int) -> dict[str, Any]:
 
 def _curve_look(number: int, label: str) -> dict[str, Any]:
     return {"color": _CURVE_COLOURS[number % 4], "linestyle": _DASHES[number % 4], "label": plain(label)}
-
-
-def plain(label: str) -> str:
-    """A label as it is written: no mathematics in it, and no leading underscore, which would hide it from the legend."""
-    return label.replace("$", r"\$").lstrip("_")
 
 
 def _draw_arrow(axis: Axes, start: tuple[float, float], end: tuple[float, float], colour: str, where: Transform) -> None:
@@ -290,19 +301,20 @@ def _legend_columns(labels: Sequence[str]) -> int:
 
 
 def scale_x(axis: Axes, summary: Summary, points: list[int], places: dict[int, float]) -> None:
-    """The first key of the sweep: by ratio where its values are spaced so, every value named where they are few or no numbers."""
+    """The first key of the sweep: by ratio where its values are spaced so, every value named where they are few; or categories."""
+    if categories_of(summary):
+        name_categories(axis, summary)
+        return
     values = [summary.points[index].get(summary.sweep_keys[0]) for index in points]
-    at, numbers = sorted(set(places.values())), all(map(is_number, values))
-    few = len(at) <= 7
-    if numbers and "dB" not in words(summary.sweep_keys[0]) and is_geometric(at):
+    at = sorted(set(places.values()))
+    if "dB" not in words(summary.sweep_keys[0]) and is_geometric(at):
         axis.set_xscale("log")
         axis.xaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
         axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.xaxis.set_minor_locator(NullLocator())
-    if few or not numbers:
-        texts = {places[index]: value_text(value).replace("-", "−") if numbers else value_text(value)
-                 for index, value in zip(points, values, strict=True)}
-        shown = at if axis.get_xscale() == "log" or not numbers else _apart(at)
+    if len(at) <= 7:
+        texts = {places[index]: value_text(value).replace("-", "−") for index, value in zip(points, values, strict=True)}
+        shown = at if axis.get_xscale() == "log" else _apart(at)
         axis.set_xticks(shown, [texts[place] for place in shown])
     axis.grid(axis="y")
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import TypeVar
 
 import numpy as np
 
+from reports.axes import categories_of
 from reports.columns import Columns
 from reports.statistics import Difference, Estimate, holm, paired_differences
 from reports.summary import Row, Summary, describe, point_text, significant, value_text, words
 
+T = TypeVar("T")
 SIGNIFICANCE = 0.05
 _MAX_SENTENCES = 5
 
@@ -70,10 +73,18 @@ def in_words(found: list[Finding], summary: Summary, metric: str) -> list[str]:
         return [f"No arm has measured the {words(metric)} yet."]
     if len(summary.arms) == 1:
         return [_alone(found, metric)]
-    runs = [list(run) for _, run in groupby(found, key=lambda one: frozenset(one.best))]
+    runs = runs_of(found, lambda one: frozenset(one.best), summary)
     if len(runs) > _MAX_SENTENCES or len(summary.sweep_keys) > 1:
         return _counted(found, metric)
     return [_sentence(run, metric, summary) for run in runs]
+
+
+def runs_of(found: Sequence[T], outcome: Callable[[T], Hashable], summary: Summary) -> list[list[T]]:
+    """Neighbouring points of one outcome; where the points are categories, which have no order, all points of one outcome."""
+    if categories_of(summary):
+        order = list(dict.fromkeys(map(outcome, found)))
+        found = sorted(found, key=lambda one: order.index(outcome(one)))
+    return [list(run) for _, run in groupby(found, key=outcome)]
 
 
 @dataclass(frozen=True)
@@ -160,7 +171,10 @@ def where_of(points: Sequence[int], summary: Summary) -> str:
     values = [summary.points[point][key] for point in points]
     name, _, unit = words(key).removesuffix(")").partition(" (")
     ordered = len(values) > 2 and all(isinstance(value, int | float) for value in values)
-    text = f"{value_text(values[0])} to {value_text(values[-1])}" if ordered else listed([value_text(value) for value in values])
+    written = [value_text(value) for value in values]
+    if any("," in one for one in written):
+        written = [quoted(one) for one in written]
+    text = f"{written[0]} to {written[-1]}" if ordered else listed(written)
     return f"at {name} {text} {unit}".rstrip()
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
-from itertools import groupby
 
+from reports.axes import categories_of
 from reports.comparability import equal_cost_arms
-from reports.findings import comparisons, is_told_apart, leads_of, listed, quoted, rounded, where_of
+from reports.findings import comparisons, is_told_apart, leads_of, listed, quoted, rounded, runs_of, where_of
 from reports.statistics import Difference, Estimate, holm
 from reports.summary import Summary, describe, point_text, significant, value_text, words
 
@@ -37,7 +37,7 @@ def headline(summary: Summary, metric: str) -> str:
     if not pair or not duels:
         return ""
     start = "At equal channel uses" if any(row.ledger.get("channel_uses") for row in summary.rows) else "Over the same items"
-    runs = [list(run) for _, run in groupby(duels, key=lambda one: one.ahead)]
+    runs = runs_of(duels, lambda one: one.ahead, summary)
     if not any(duel.ahead for duel in duels):
         where = "" if len(duels) == 1 else f" at any of {len(duels)} sweep points"
         return f"{start} {_both(pair)} cannot be told apart in the {_name(metric)}{where}{_widest(duels, metric)}."
@@ -141,7 +141,7 @@ def _crossing(summary: Summary, runs: list[list[Duel]]) -> str:
     """Between which values of the sweep the lead changes sides, where it does so once."""
     sided = [run for run in runs if run[0].ahead]
     changes = [(a[-1], b[0]) for a, b in zip(sided, sided[1:], strict=False) if a[0].ahead != b[0].ahead]
-    if len(changes) != 1 or not summary.sweep_keys:
+    if len(changes) != 1 or not summary.sweep_keys or categories_of(summary):
         return ""
     low, high = (value_text(summary.points[duel.point_index][summary.sweep_keys[0]]) for duel in changes[0])
     name, _, unit = words(summary.sweep_keys[0]).removesuffix(")").partition(" (")

@@ -18,6 +18,7 @@ from channel_sim.store import Store
 from reports import bjontegaard
 from reports.burst_figures import save_bursts
 from reports.card_page import card_table
+from reports.categories import is_wide
 from reports.chain import diagram
 from reports.comparability import unequal_packets, unequal_uses
 from reports.figures import save_figures
@@ -87,7 +88,7 @@ def write_report(store: Store, folder: Path, baseline: str | None = None) -> Pat
         meta=_UNSAID | summary.meta, summary=summary, main=main, uses=unequal_uses(summary),
         answer=[*filter(None, [headline(summary, main)]), *in_words(found, summary, main)], packets=unequal_packets(summary),
         differences=[(_svg(figures / f"{metric}-difference.svg"), text) for metric, text in captions.items()],
-        findings=found, diagram=diagram(summary.meta), viewer=viewer(store, summary),
+        findings=found, diagram=diagram(summary.meta, _chains(store)), viewer=viewer(store, summary),
         figures=[_figure(summary, metric, figures) for metric in dict.fromkeys([*metrics, *with_curves])],
         tradeoffs=_drawn(save_tradeoffs(summary, figures)), bursts=_drawn(save_bursts(store, figures)),
         bjontegaard=bjontegaard.compare(summary, baseline), reliability=_drawn(save_reliability(store, figures)),
@@ -116,10 +117,19 @@ def write_transmission(path: Path, title: str, arms: Sequence[Mapping[str, Any]]
     return _write(path, page)
 
 
+def _chains(store: Store) -> dict[str, list[dict[str, Any]]]:
+    """Arm -> its components by stage, at every point of the sweep."""
+    tasks = store.tasks()
+    chains: dict[str, list[dict[str, Any]]] = {}
+    for point in store.points():
+        chains.setdefault(point.arm, []).append(tasks.get(point.task_id, {}))
+    return chains
+
+
 def _figure(summary: Summary, metric: str, folder: Path) -> dict[str, Any]:
     return {"metric": metric, "svg": _svg(folder / f"{metric}.svg"),
             "missing": [arm for arm in summary.arms if not any(row.estimate(metric) for row in summary.of(arm))],
-            "wide": len(summary.sweep_keys) > 1, "description": describe(metric).description,
+            "wide": is_wide(summary), "description": describe(metric).description,
             "references": list(dict.fromkeys(f"“{one.label}”" for one in summary.curves if one.metric == metric))}
 
 

@@ -32,7 +32,10 @@ place = next(iter(sweep.values()), np.zeros(mean.shape[1]))  # the first key of 
 x = place if np.issubdtype(place.dtype, np.number) else np.arange(len(place))
 figure, axis = plt.subplots(figsize=(7.16, 4))
 for arm, *rows in zip(arms, mean, low, high, strict=True):
-    axis.errorbar(x, rows[0], [rows[0] - rows[1], rows[2] - rows[0]], marker="o", capsize=2, label=arm)
+    axis.errorbar(x, rows[0], [rows[0] - rows[1], rows[2] - rows[0]], marker="o", capsize=2, label=arm,
+                  linestyle="-" if x is place else "none")
+if x is not place:  # names, between which there is nothing
+    axis.set_xticks(x, place)
 axis.set_xlabel(next(iter(sweep), ""))
 axis.set_ylabel(metric)
 axis.legend(fontsize="small")

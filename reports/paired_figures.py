@@ -9,13 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from reports.axes import axis_words, names_of, places_of
+from reports.axes import axis_words, categories_of, names_of, places_of, plain
+from reports.categories import aside
 from reports.differences import Gap, gaps, note
-from reports.figures import add_legend, arm_look, label_axes, lay_out, plain, plot_beside, save, scale_x, style
+from reports.figures import UNMOVED, add_legend, arm_look, label_axes, lay_out, plot_beside, save, scale_x, style
 from reports.summary import Summary
-
-_MIDDLE = 3
-"""The arm that `plot_beside` does not move."""
 
 
 def draw_differences(summary: Summary, metric: str, baseline: str, found: Sequence[Gap]) -> Figure:
@@ -64,10 +62,12 @@ def _draw_panel(axis: Axes, summary: Summary, found: Sequence[Gap], points: list
         mine = sorted((gap for gap in found if gap.arm == arm), key=lambda gap: places[gap.point_index])
         if not mine:
             continue
-        x, look = [places[gap.point_index] for gap in mine], arm_look(number)
-        plot_beside(axis, number, x, [_mean(gap) for gap in mine], label=plain(names[arm]), zorder=3, **look)
+        x = [places[gap.point_index] + aside(summary, number) for gap in mine]
+        step, joined = (UNMOVED, "none") if categories_of(summary) else (number, "-")
+        plot_beside(axis, step, x, [_mean(gap) for gap in mine], label=plain(names[arm]), linestyle=joined, zorder=3,
+                    **arm_look(number))
         for gap, place in zip(mine, x, strict=True):
-            _draw_one(axis, gap, number, (place, _mean(gap)), vertical=True)
+            _draw_one(axis, gap, number, (place, _mean(gap)), step=step)
     scale_x(axis, summary, points, places)
     axis.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
 
@@ -77,7 +77,7 @@ def _draw_lines(axis: Axes, summary: Summary, found: Sequence[Gap], baseline: st
     for number, arm in enumerate(summary.arms):
         for gap in found:
             if gap.arm == arm:
-                _draw_one(axis, gap, number, (_mean(gap), number), vertical=False)
+                _draw_one(axis, gap, number, (_mean(gap), number))
     axis.axvline(0, color="#000000", linewidth=0.8, linestyle=(0, (5, 2)), zorder=1)
     labels = [plain(f"{arm} (baseline)" if arm == baseline else name) for arm, name in names_of(summary).items()]
     axis.set_yticks(range(len(summary.arms)), labels)
@@ -86,12 +86,14 @@ def _draw_lines(axis: Axes, summary: Summary, found: Sequence[Gap], baseline: st
     axis.grid(axis="y")
 
 
-def _draw_one(axis: Axes, gap: Gap, number: int, at: tuple[float, float], *, vertical: bool) -> None:
-    """The interval, and on top of the marker of the line a white one where the arm is not told apart."""
-    one, look = gap.difference, arm_look(number)
-    place = number if vertical else _MIDDLE  # lines of their own need not be moved
+def _draw_one(axis: Axes, gap: Gap, number: int, at: tuple[float, float], *, step: int | None = None) -> None:
+    """The interval, and on top of the marker of the line a white one where the arm is not told apart.
+
+    step: how `plot_beside` moves what stands upright; None: it lies, on a line of its own
+    """
+    one, look, place = gap.difference, arm_look(number), UNMOVED if step is None else step
     if one is not None and one.low is not None and one.high is not None:
-        ends = ([at[0], at[0]], [one.low, one.high]) if vertical else ([one.low, one.high], [at[1], at[1]])
+        ends = ([one.low, one.high], [at[1], at[1]]) if step is None else ([at[0], at[0]], [one.low, one.high])
         plot_beside(axis, place, *ends, color=look["color"], linewidth=0.8, zorder=2)
     face = look["color"] if gap.is_told_apart else "white"
     plot_beside(axis, place, [at[0]], [at[1]], linestyle="none", markerfacecolor=face, zorder=4, **look)

@@ -13,7 +13,8 @@ from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
 from channel_sim.metrics import CALIBRATION_BINS
 from channel_sim.store import Store
-from reports.figures import COLUMN_INCHES, add_legend, arm_look, plain, save, style
+from reports.axes import COLUMN_INCHES, plain
+from reports.figures import add_legend, arm_look, save, style
 from reports.files import writing
 from reports.statistics import Estimate, estimate_sums
 from reports.summary import read_once

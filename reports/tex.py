@@ -10,13 +10,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from channel_sim.store import Store
-from reports.axes import axis_words, curves_of, is_geometric, is_log, is_number, lowest_shown, names_of, panels_of, places_of
+from reports.axes import axis_words, categories_of, curves_of, is_geometric, is_log, lowest_shown, names_of, panels_of, places_of
+from reports.categories import aside
 from reports.files import writing
 from reports.findings import findings, limit_text, rounded
 from reports.statistics import Estimate
 from reports.summary import Summary, describe, summarise, value_text, words
 
 _POINTS_A_BLOCK = 5
+_PANEL_POINTS = 207
+"""The inside of an axis that is 3.5 inches wide with its labels."""
 _COLOURS = ("0072B2", "D55E00", "009E73", "8C3A6E", "111111", "B07A00", "3E9BC9", "6B6B6B")
 _MARKS = ("*", "square*", "triangle*", "diamond*", "pentagon*", "x", "+", "asterisk")
 _DASHES = ("dashed", "densely dotted", "dashdotted", "loosely dashed")
@@ -99,9 +102,10 @@ def _axis(summary: Summary, metric: str, title: str, points: list[int], number: 
              r"legend style={at={(0.5,-0.25)}, anchor=north, draw=none, font=\scriptsize}, legend cell align=left" if last else ""]
     yield "\\begin{axis}[" + ",\n  ".join(line for line in lines if line) + "]"
     for index, arm in enumerate(summary.arms):
-        yield from _series(f"{metric}-{number}.dat", metric, index, names_of(summary)[arm] if last else "")
+        yield from _series(f"{metric}-{number}.dat", metric, index, names_of(summary)[arm] if last else "", _apart(summary, index))
+    by_name = ", only marks, mark=-, mark size=8pt, solid" if categories_of(summary) else ""
     for index, label in enumerate(curves_of(summary, metric)):
-        yield (f"\\addplot [black!{70 - 20 * (index % 3)}, {_DASHES[index % 4]}] table [x=x, y=reference{index}] "
+        yield (f"\\addplot [black!{70 - 20 * (index % 3)}, {_DASHES[index % 4]}{by_name}] table [x=x, y=reference{index}] "
                f"{{{metric}-{number}.dat}};")
         if last:
             yield f"\\addlegendentry{{{tex(label)}}}"
@@ -117,19 +121,29 @@ def _scales(summary: Summary, metric: str, points: list[int]) -> Iterator[str]:
         yield "xtick={" + ",".join(map(str, range(len(summary.arms)))) + "}, x tick label style={rotate=30, anchor=east}"
         yield "xticklabels={" + ",".join(f"{{{tex(arm)}}}" for arm in summary.arms) + "}"
         return
+    if names := categories_of(summary):
+        yield f"xmin=-0.5, xmax={len(names) - 0.5}, xtick={{{','.join(map(str, range(len(names))))}}}"
+        yield f"xticklabels={{{','.join(f'{{{tex(name)}}}' for name in names)}}}, x tick label style={{rotate=30, anchor=east}}"
+        return
     values = [summary.points[index].get(summary.sweep_keys[0]) for index in points]
     places = places_of(summary, points)
     at = sorted(set(places.values()))
-    if all(map(is_number, values)) and "dB" not in words(summary.sweep_keys[0]) and is_geometric(at):
+    if "dB" not in words(summary.sweep_keys[0]) and is_geometric(at):
         yield "xmode=log"
-    if len(at) <= 7 or not all(map(is_number, values)):
+    if len(at) <= 7:
         texts = {places[index]: value_text(value) for index, value in zip(points, values, strict=True)}
         yield "xtick={" + ",".join(f"{place:.10g}" for place in at) + "}, xticklabels={" + ",".join(
             f"{{{tex(texts[place])}}}" for place in at) + "}, minor tick num=0, xminorticks=false"
 
 
-def _series(data: str, metric: str, index: int, arm: str) -> Iterator[str]:
-    look = f"arm{index % len(_COLOURS)}, mark={_MARKS[index % len(_MARKS)]}, mark size=1.6pt"
+def _apart(summary: Summary, index: int) -> str:
+    """Where points are categories: no line between them, and the arms of each side by side."""
+    names = categories_of(summary)
+    return f", only marks, xshift={_PANEL_POINTS / len(names) * aside(summary, index):.1f}pt" if names else ""
+
+
+def _series(data: str, metric: str, index: int, arm: str, apart: str) -> Iterator[str]:
+    look = f"arm{index % len(_COLOURS)}, mark={_MARKS[index % len(_MARKS)]}, mark size=1.6pt{apart}"
     bars = "error bars/.cd, y dir=both, y explicit, error mark=none"
     yield f"\\addplot [{look}, {bars}]"
     yield f"  table [x=x, y=arm{index}, y error minus=minus{index}, y error plus=plus{index}] {{{data}}};"
@@ -137,7 +151,7 @@ def _series(data: str, metric: str, index: int, arm: str) -> Iterator[str]:
         yield f"\\addlegendentry{{{tex(arm)}}}"
     if is_log(metric):  # no event: the limit, as a triangle that points down
         yield (f"\\addplot [forget plot, only marks, arm{index % len(_COLOURS)}, mark=triangle, mark options={{rotate=180}}, "
-               f"mark size=2pt] table [x=x, y=limit{index}] {{{data}}};")
+               f"mark size=2pt{apart}] table [x=x, y=limit{index}] {{{data}}};")
 
 
 def _data(summary: Summary, metric: str, points: list[int]) -> str:

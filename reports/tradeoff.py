@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reports.axes import axis_words, curves_of, is_log, names_of
-from reports.figures import add_legend, arm_look, label_axes, lay_out, limit_y, plain, save, style
+from reports.axes import axis_words, categories_of, curves_of, is_log, names_of, plain
+from reports.figures import add_legend, arm_look, label_axes, lay_out, limit_y, save, style
 from reports.statistics import Estimate
-from reports.summary import Summary
+from reports.summary import Summary, value_text
 
 COSTS = ("channel_uses_per_sample", "channel_uses_per_pixel", "bits_per_pixel", "bits_per_byte", "bits_per_token")
 _SAME = 0.02
@@ -24,7 +25,12 @@ def save_tradeoffs(summary: Summary, folder: Path) -> list[Path]:
 
 
 def costs_that_vary(summary: Summary) -> list[str]:
-    """The costs that some arm changes by more than 2 % over the sweep; what the scenario shows first, then uses before bits."""
+    """The costs that some arm changes by more than 2 % over the sweep; what the scenario shows first, then uses before bits.
+
+    None where the sweep is over sources: what one of them costs is no price of the quality of another.
+    """
+    if "source" in summary.sweep_keys:
+        return []
     costs = sorted(COSTS, key=lambda cost: cost not in summary.highlights)
     return [cost for cost in costs if any(_varies(summary, arm, cost) for arm in summary.arms)]
 
@@ -37,7 +43,8 @@ def _varies(summary: Summary, arm: str, cost: str) -> bool:
 def draw_tradeoff(summary: Summary, metric: str, cost: str) -> Figure:
     """`metric` over the mean `cost` of each arm and sweep point, with the 95 % intervals of both.
 
-    A reference of the metric is drawn where all arms of a point cost the same, since only there has it a place.
+    A reference of the metric is drawn where all arms of a point cost the same, since only there has it a place. Points that go
+    by a name bear it; only the highest where all arms cost the same. The line between them tells their order and nothing else.
     """
     names = names_of(summary)
     with style():
@@ -45,6 +52,8 @@ def draw_tradeoff(summary: Summary, metric: str, cost: str) -> Figure:
         for axis, points in axes:
             for number, arm in enumerate(summary.arms):
                 _draw_arm(axis, summary, (metric, cost), points, number, names[arm])
+            if categories_of(summary):
+                _name_points(axis, summary, (metric, cost), points)
             for label, curve in curves_of(summary, metric).items():
                 placed = sorted((place, curve[point]) for point in points if point in curve
                                 and (place := _common_cost(summary, point, cost)) is not None)
@@ -64,14 +73,26 @@ def _draw_arm(axis: Axes, summary: Summary, what: tuple[str, str], points: list[
     look = arm_look(number)
     if not found:
         return
+    joined: dict[str, Any] = {"linestyle": (0, (1, 2)), "linewidth": 0.7} if categories_of(summary) else {}
     axis.plot([x.mean for x, _ in found], [y.mean for _, y in found], label=plain(name), zorder=3, markeredgecolor="white",
-              markeredgewidth=0.4, **look)
+              markeredgewidth=0.4, **look, **joined)
     crosses: list[tuple[float, float]] = []
     for x, y in found:
         (left, right), (low, high) = _ends(x), _ends(y)
         low = max(low, 1e-9) if is_log(metric) else low
         crosses += [(x.mean, low), (x.mean, high), _GAP, (left, y.mean), (right, y.mean), _GAP]
     axis.plot(*zip(*crosses, strict=True), color=look["color"], linewidth=0.8, zorder=2)  # one line: lines are what drawing costs
+
+
+def _name_points(axis: Axes, summary: Summary, what: tuple[str, str], points: list[int]) -> None:
+    metric, cost = what
+    for point in points:
+        found = [(y.mean, x.mean) for row in summary.at(point) if (x := row.estimate(cost)) and (y := row.estimate(metric))]
+        name = plain(value_text(summary.points[point][summary.sweep_keys[0]]))
+        for height, place in sorted(found)[-1:] if _common_cost(summary, point, cost) is not None else found:
+            axis.annotate(name, (place, height), (2, 3), textcoords="offset points", rotation=40, rotation_mode="anchor", ha="left",
+                          va="bottom", fontsize=6.5)
+    axis.margins(x=0.12, y=0.2)
 
 
 def _ends(one: Estimate) -> tuple[float, float]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from channel_sim.store import Store
+from reports.axes import categories_of
 from reports.marks import Marked, legend, mark, original_text
 from reports.pictures import Pane, Pictured, original_picture, pictured
 from reports.summary import Summary, point_text, value_text, with_minus, words
@@ -97,7 +98,8 @@ def viewer(store: Store, summary: Summary) -> Viewer | None:
     It begins in the middle of the sweep, or at the next point after it where something was lost: an intact text shows nothing.
     """
     axes = _axes(summary)
-    num_items, kept = _affordable([len(values) for values in axes.values()], len(summary.arms), MAX_BYTES // _panel_bytes(store))
+    most = MAX_BYTES // _panel_bytes(store, summary)
+    num_items, kept = _affordable([len(values) for values in axes.values()], len(summary.arms), most)
     places = {tuple(value_text(sweep[key]) for key in axes): index for index, sweep in summary.points.items()}
     views: dict[tuple[int, ...], View] = {}
     for at in itertools.product(*map(range, map(len, kept))):
@@ -134,12 +136,11 @@ def _axes(summary: Summary) -> dict[str, list[str]]:
     return {key: values for key, values in found.items() if len(values) > 1}
 
 
-def _panel_bytes(store: Store) -> int:
-    """What a panel takes, going by an item in the middle of every arm's sweep."""
-    points: dict[str, list[str]] = {}
-    for point in store.points():
-        points.setdefault(point.arm, []).append(point.task_id)
-    samples = [sample for tasks in points.values() for _, sample in store.samples(tasks[len(tasks) // 2])[:1]]
+def _panel_bytes(store: Store, summary: Summary) -> int:
+    """What a panel takes, going by an item in the middle of every arm's sweep, or in each category, which may be of a kind."""
+    points = {arm: [row.point.task_id for row in summary.of(arm)] for arm in summary.arms}
+    looked_at = {arm: tasks if categories_of(summary) else tasks[len(tasks) // 2:][:1] for arm, tasks in points.items()}
+    samples = [sample for tasks in looked_at.values() for task in tasks for _, sample in store.samples(task)[:1]]
     files = [sum(map(len, pictured(sample, "").uris)) for sample in samples if sample["kind"] == "image"]
     return max([TEXT_BYTES, *files])
 
