@@ -49,7 +49,7 @@ from sources import (
     tokenizers,
     vq_image,
 )
-from sources.models import classifier, from_coder, keras_hub, markov, masked, masked_grid, mixture, neural
+from sources.models import classifier, from_coder, keras_hub, markov, masked, masked_grid, mixture, neighbourhood, neural
 from sources.models import ngram as ngram_model
 from sources.models import ngram_of, placebos, uniform, weights_file
 
@@ -92,6 +92,7 @@ CATALOGUE: Mapping[str, Mapping[str, type[Component]]] = MappingProxyType({
         "text-byte-small": neural.TextByteSmall,
         "text-byte-mixed": mixture.TextByteMixed,
         "recurrent": neural.Recurrent,
+        "neighbourhood": neighbourhood.Neighbourhood,
         "unigram": placebos.Unigram,
         "shuffled_context": placebos.ShuffledContext,
         "ngram-dna": placebos.NGramDna,
@@ -161,7 +162,7 @@ MODEL_KEYS = ("model", "judge", "guide")
 _TAKES_MASKED = (masked_lm.MaskedLm, masked_image.MaskedImage, masked_coder.MaskedEntropy)
 _NAMES = {cls: name for classes in CATALOGUE.values() for name, cls in classes.items()}
 _FORMATS = {ngram_model.FORMAT: "ngram", neural.FORMAT: "recurrent", masked.FORMAT: "masked",
-            masked_grid.FORMAT: "masked_grid"}
+            masked_grid.FORMAT: "masked_grid", neighbourhood.FORMAT: "neighbourhood"}
 
 
 def name_of(component: Component) -> str:

@@ -27,6 +27,8 @@ def add_trainers(models: Any) -> None:
     _add_pictures(models, "vq-image", "picture tokenizer: a convolutional network and its code book", _vq_image)
     _add_pictures(models, "image-masked", "masked model of the picture tokenizer's tokens, exact in integers once trained",
                   _image_masked)
+    _add_pictures(models, "bytes", "byte model of grey pictures or of 8-bit sounds (width = 0), exact in integers once trained",
+                  _bytes, sounds="; or a sound or a folder of sounds")
     _add_classifier(models)
 
 
@@ -139,12 +141,12 @@ def _text(options: argparse.Namespace) -> int:
     return _trained("text", train_text, options)
 
 
-def _add_pictures(models: Any, name: str, what: str, function: Callable[[argparse.Namespace], int]) -> None:
+def _add_pictures(models: Any, name: str, what: str, function: Callable[[argparse.Namespace], int], sounds: str = "") -> None:
     pictures = models.add_parser(name, help=what)
     pictures.set_defaults(function=function)
     pictures.add_argument("--config", type=Path, required=True, help="settings (TOML); an empty file takes the defaults")
     pictures.add_argument("--data", type=Path, required=True, action="append",
-                          help="a picture, a folder of pictures or a stack uint8 [n, H, W, 3] (.npy, .npz); may be repeated")
+                          help=f"a picture, a folder of pictures or a stack uint8 [n, H, W, 3] (.npy, .npz){sounds}; may repeat")
     pictures.add_argument("--out", type=Path, default=Path(f"{name}.safetensors"),
                           help=f"weights to write (default {name}.safetensors)")
     pictures.add_argument("--resume", action="store_true", help="go on from the checkpoint beside --out")
@@ -160,6 +162,12 @@ def _image_masked(options: argparse.Namespace) -> int:
     from sources.training_images import train_image_masked
 
     return _trained("image-masked", train_image_masked, options)
+
+
+def _bytes(options: argparse.Namespace) -> int:
+    from sources.training_neighbourhood import train_bytes
+
+    return _trained("bytes", train_bytes, options)
 
 
 def _add_classifier(models: Any) -> None:

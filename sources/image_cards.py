@@ -21,7 +21,7 @@ def vq_card(config: dict[str, Any]) -> str:
     psnr = ", ".join(f"{name} {value:.2f} dB" for name, value in config.get("psnr_db", {}).items()) or "training goes on"
     facts = {
         "what": f"pictures to tokens and back, one of {architecture.num_codes} a cell of 4 × 4; {weights:,} weights in 16 bits",
-        **_training(config, f"{config['settings']['batch_pixels']:,} pixels"),
+        **training_facts(config, f"{config['settings']['batch_pixels']:,} pixels"),
         "PSNR of the part set aside, whole pictures": psnr,
         "order-0 entropy of a token": f"{config['order_0_bits']:.2f} bits on training pictures",
         "not for": "pictures that must be exact: what a cell looks like is chosen from a code book; text and line art suffer most",
@@ -29,7 +29,7 @@ def vq_card(config: dict[str, Any]) -> str:
     rows = [f"| {one['updates']:,} | {one['cpu_seconds']:,.0f} | {one['training']:.5f} | {-10 * np.log10(one['held_out']):.2f} |"
             for one in thinned(config["curve"])]
     heads = "| updates | CPU seconds | training, loss | set aside, PSNR of crops in dB |"
-    return _page("picture tokenizer", facts, [heads, "|---|---|---|---|", *rows], "vq-image", config)
+    return page("picture tokenizer", facts, [heads, "|---|---|---|---|", *rows], "vq-image", config)
 
 
 def grid_card(config: dict[str, Any]) -> str:
@@ -41,24 +41,25 @@ def grid_card(config: dict[str, Any]) -> str:
     facts = {
         "what": f"p(token) given all known ones around it; {architecture.vocab_size:,} tokens, {weights:,} weights in 8 bits",
         "tokens": f"of vq_image whose encoder and codes have SHA-256 `{config['tokenizer']['tokens_sha256']}`; of no others",
-        **_training(config, f"{config['settings']['batch_pixels'] // 16:,} tokens"),
+        **training_facts(config, f"{config['settings']['batch_pixels'] // 16:,} tokens"),
         "bits a token, averaged over 1/16 … 16/16 of the grid unknown": f"{measured}; crops of the part set aside",
         "not for": "tokens of another tokenizer; what it proposes is plausible, not true",
     }
     rows = [f"| {one['updates']:,} | {one['cpu_seconds']:,.0f} | {one['training']:.3f} | {one['held_out']:.4f} |"
             for one in thinned(config["curve"])]
     heads = "| updates | CPU seconds | training, loss | set aside, bits a token |"
-    return _page("masked model of picture tokens", facts, [heads, "|---|---|---|---|", *rows], "image-masked", config)
+    return page("masked model of picture tokens", facts, [heads, "|---|---|---|---|", *rows], "image-masked", config)
 
 
-def _training(config: dict[str, Any], update: str) -> dict[str, str]:
+def training_facts(config: dict[str, Any], update: str, unit: str = "pictures") -> dict[str, str]:
+    """Data, licence and schedule; `update` is what one update sees, `unit` what the data are counted in."""
     settings, best, last = config["settings"], config["best"], config["curve"][-1]
-    data = "; ".join(f"{one['name']}, {one['pictures']:,} pictures, SHA-256 `{one['sha256']}`"
+    data = "; ".join(f"{one['name']}, {one[unit]:,} {unit}, SHA-256 `{one['sha256']}`"
                      for one in config["data"])
     aside = ", ".join(f"{one['set_aside']:,}" for one in config["data"])
     return {
         "data": data,
-        "set aside": f"one of {settings['set_aside_every']} pictures ({aside}), to choose the best weights by",
+        "set aside": f"one of {settings['set_aside_every']} {unit} ({aside}), to choose the best weights by",
         "licence of the data": config["licence"],
         "best at": f"{best['updates']:,} updates, {best['cpu_seconds']:,.0f} CPU seconds: the weights that are kept",
         "trained for": f"{last['updates']:,} updates of {update}, seed {settings['seed']}, {last['cpu_seconds']:,.0f} CPU seconds",
@@ -66,7 +67,8 @@ def _training(config: dict[str, Any], update: str) -> dict[str, str]:
     }
 
 
-def _page(kind: str, facts: dict[str, str], curve: list[str], command: str, config: dict[str, Any]) -> str:
+def page(kind: str, facts: dict[str, str], curve: list[str], command: str, config: dict[str, Any]) -> str:
+    """A model card: what it is of, its facts, its learning curve, and what made it."""
     return "\n".join([
         f"# Model card: {kind}", "", "| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in facts.items()), "",
         "## Learning curve", "", *curve, "",

@@ -16,14 +16,19 @@ from sources.checkpoints import ScheduledSettings, as_array, read_checkpoint, wr
 from sources.schedule import Scheduled
 
 
-class Settings(ScheduledSettings):
-    """Of any training on pictures."""
+class DrawnSettings(ScheduledSettings):
+    """Of any training on parts that are drawn from pictures or sounds."""
+
+    halve: bool = Field(True, description="halve pictures of 256 pixels a side or more: it takes JPEG history away")
+    set_aside_every: int = Field(20, ge=2, description="one of so many pictures or sounds is measured on, not trained on")
+    precision: Literal["float32", "bfloat16"] = Field("float32", description="of products in training")
+    seed: int = Field(1, ge=0, description="of initial weights and of what is drawn from the data")
+
+
+class Settings(DrawnSettings):
+    """Of a training on square crops of pictures."""
 
     crop: int = Field(64, ge=4, description="pixels of the side of a crop that is trained on; smaller pictures are taken whole")
-    halve: bool = Field(True, description="halve pictures of 256 pixels a side or more: it takes JPEG history away")
-    set_aside_every: int = Field(20, ge=2, description="one of so many pictures is measured on, not trained on")
-    precision: Literal["float32", "bfloat16"] = Field("float32", description="of products in training")
-    seed: int = Field(1, ge=0, description="of initial weights and of what is drawn from the pictures")
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,7 @@ class Point:
     held_out: float
 
 
-def training_key(settings: Settings) -> Key:
+def training_key(settings: DrawnSettings) -> Key:
     """All that is drawn in a training comes from it."""
     return Key(settings.seed).child("train pictures")
 
@@ -48,9 +53,9 @@ class Trainer(Scheduled):
     What an update sees follows from the seed and its number alone, so that a training that is resumed is the same training.
     """
 
-    settings: Settings
+    settings: DrawnSettings
 
-    def __init__(self, settings: Settings, model: Any, initial: Mapping[str, np.ndarray], loss: Any) -> None:
+    def __init__(self, settings: DrawnSettings, model: Any, initial: Mapping[str, np.ndarray], loss: Any) -> None:
         import keras
 
         self.settings, self.model, self.key = settings, model, training_key(settings)

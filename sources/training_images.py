@@ -19,7 +19,7 @@ from sources.models import fixed_point, masked_grid
 from sources.models.trained import save_weights
 from sources.picture_trainers import GridSettings, GridTrainer, VqSettings, VqTrainer
 from sources.schedule import Progress, conduct
-from sources.training_pictures import read_collections
+from sources.training_pictures import Collection, read_collections
 
 _MOST_MEASURED = 256
 
@@ -44,17 +44,22 @@ def train_image_masked(config: Path | GridSettings, data: Sequence[Path], out: P
     return _GridProduct(GridTrainer, settings, data, out).make(resume, progress)
 
 
-class _Product(ABC):
-    """A training and the files that come of it."""
+class Product(ABC):
+    """A training and the files that come of it; unit: what the data are counted in."""
 
     packages: ClassVar[tuple[str, ...]] = ("channel-sim", "keras", "numpy", "pillow")
+    unit: str = "pictures"
 
     def __init__(self, trainer: Callable[..., Any], settings: Any, data: Sequence[Path], out: Path) -> None:
         self.out, self._checkpoint = Path(out), Path(out).with_suffix(".checkpoint")
         if self.out.suffix != ".safetensors":
             raise RequestError(f"--out must end in .safetensors, got {str(out)!r}; settings and model card are written beside it")
-        self.collections = read_collections(data, halve=settings.halve, set_aside_every=settings.set_aside_every)
+        self.collections = self.read(data, settings)
         self.trainer: Trainer = trainer(settings, self.collections)
+
+    def read(self, data: Sequence[Path], settings: Any) -> list[Collection]:
+        """What the paths hold."""
+        return read_collections(data, halve=settings.halve, set_aside_every=settings.set_aside_every)
 
     @abstractmethod
     def export(self, finished: bool) -> str:
@@ -79,7 +84,7 @@ class _Product(ABC):
     def description(self, **facts: Any) -> dict[str, Any]:
         """What stands in the .json beside the weights."""
         trainer = self.trainer
-        data = [{"name": one.name, "pictures": len(one.pictures), "set_aside": len(one.aside), "sha256": one.sha256}
+        data = [{"name": one.name, self.unit: len(one.pictures), "set_aside": len(one.aside), "sha256": one.sha256}
                 for one in self.collections]
         return {
             **facts, "settings": trainer.settings.model_dump(), "data": data, "licence": trainer.settings.licence,
@@ -88,7 +93,7 @@ class _Product(ABC):
         }
 
 
-class _VqProduct(_Product):
+class _VqProduct(Product):
     trainer: VqTrainer
 
     def export(self, finished: bool) -> str:
@@ -118,7 +123,7 @@ class _VqProduct(_Product):
         return float(10 * np.log10(255 ** 2 * pixels / max(squares, 1e-9)))
 
 
-class _GridProduct(_Product):
+class _GridProduct(Product):
     trainer: GridTrainer
 
     def export(self, finished: bool) -> str:

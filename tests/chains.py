@@ -14,9 +14,10 @@ from channel_sim.stages import Component
 from channel_sim.trial import Chain, Delivery, Received, Sent, receive
 from scenarios import catalogue
 from scenarios.scenario import JUDGE, STAGES, load
-from sources.models import fixed_point, masked, masked_grid, neural
+from sources.models import fixed_point, masked, masked_grid, neighbourhood, neural
 from sources.models.masked_grid_network import GridArchitecture
 from sources.models.masked_network import MaskedArchitecture
+from sources.models.neighbourhood_network import Architecture as NearArchitecture
 from sources.models.recurrent import Architecture
 from sources.models.trained import save_weights
 from sources.models.vq_network import NumpyLayers, VqArchitecture
@@ -36,7 +37,8 @@ NEEDED: dict[str, dict[str, Any]] = {
     "loss_trace": {"path": "trace.txt"}, "receiver": {"abstain_below": 0.5},
     "from_coder": {"coder": {"name": "fixed_length"}},
     "ngram_of": {"train_bytes": 20_000, "max_megabytes": 0.02},
-    "recurrent": {"path": "tiny.safetensors"}, "masked": {"path": "tiny-masked.safetensors"},
+    "recurrent": {"path": "tiny.safetensors"}, "neighbourhood": {"path": "tiny-near.safetensors", "width": 12},
+    "masked": {"path": "tiny-masked.safetensors"},
     "vq_image": {"path": "tiny-vq.safetensors"}, "masked_grid": {"path": "tiny-grid.safetensors"},
     "compressor": {"method": "zlib", "packet_bits": 64},
     "coded_link": {"block_bits": 64, "esno_db": 0.0}, "bsc": {"flip_probability": 0.05, "crc": "crc16"},
@@ -64,6 +66,7 @@ def files() -> Path:
     rough = ROOT.child("pictures").integers(256, 8, 6, 6, 3).astype(np.uint8)
     np.savez(folder / "tiny.npz", images=rough.repeat(4, axis=1).repeat(4, axis=2), labels=np.arange(8) % 3)
     untrained(folder / "tiny.safetensors", vocab_size=256, tokenizer="bytes")
+    untrained_near(folder / "tiny-near.safetensors")
     untrained_masked(folder / "tiny-masked.safetensors")
     untrained_grid(folder / "tiny-grid.safetensors", untrained_vq(folder / "tiny-vq.safetensors"))
     return folder
@@ -74,6 +77,17 @@ def untrained(file: Path, *, vocab_size: int, tokenizer: str, hidden: int = 24) 
     weights = Architecture(vocab_size=vocab_size, embedding=8, hidden=hidden).initial(ROOT.child(tokenizer))
     weights["head"] *= 8
     save_weights(file, fixed_point.quantise(weights), {"tokenizer": {"name": tokenizer}}, neural.FORMAT)
+    return str(file)
+
+
+def untrained_near(file: Path, **sizes: int) -> str:
+    """Weights of a small byte model of pictures as drawn, but sure of itself; its predictor is a mean of all neighbours."""
+    architecture = NearArchitecture(**{"width": 8, "reach": 2, "hidden": 24, "merge": 16} | sizes)
+    weights = architecture.initial(ROOT.child("near"))
+    weights["head"] *= 4
+    predictor = np.full(len(architecture.places), 4096 // len(architecture.places))
+    save_weights(file, neighbourhood.stored(weights | {"predictor": predictor}, architecture), {"tokenizer": {"name": "bytes"}},
+                 neighbourhood.FORMAT)
     return str(file)
 
 

@@ -32,7 +32,7 @@ _FAINTEST = 30 << ACTIVATION_BITS  # logits this far below the largest get the f
 Weights = dict[str, np.ndarray]
 """A network, quantised: what is stored.
 
-embedded:  int8 [tokens, embedding], tanh of the embedding, unit 2^-7
+embedded:  int8 [tokens, embedding], tanh of the embedding, unit 2^-7; where there is one
 matrices:  int8, named and shaped as they are trained
 *_scale:   int32 of each column: its unit in pre-activations or logits, times 2^24
 *_bias:    int32, pre-activations or logits
@@ -76,13 +76,15 @@ def _controller() -> ThreadpoolController:
 
 
 def quantise(weights: dict[str, np.ndarray]) -> Weights:
-    """From the trained float weights of `recurrent.Architecture.shapes` or `masked_network`'s, by rounding."""
-    whole = {"embedded": _whole(np.tanh(weights["embedding"]) * 2**PRODUCT_BITS, 127).astype(np.int8)}
+    """From the trained float weights of `recurrent.Architecture.shapes` or another network's of the kind, by rounding."""
+    whole = {}
     for name, values in weights.items():
         unit = 2.0**ACTIVATION_BITS * (np.log2(np.e) if name.startswith("head") else 1.0)  # logits are in bits
-        if name.endswith("_bias"):
+        if name == "embedding":
+            whole["embedded"] = _whole(np.tanh(values) * 2**PRODUCT_BITS, 127).astype(np.int8)
+        elif name.endswith("_bias"):
             whole[name] = _whole(values * unit)
-        elif name != "embedding":
+        else:
             whole[name], whole[f"{name}_scale"] = _by_column(values, unit / 2**PRODUCT_BITS)
     return whole
 
