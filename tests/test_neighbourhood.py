@@ -184,10 +184,12 @@ def test_what_does_not_fit_is_refused(tmp_path):
              "coder": {"name": "entropy", "model": str(tmp_path / "near.safetensors")}, "arm": [{"label": "a"}]}
     with pytest.raises(RequestError, match="neighbourhood knows 256 tokens, the tokenizer bpe makes 1024"):
         load(pairs)
-    described = tmp_path / "near.json"
-    described.write_text(described.read_text().replace(neighbourhood.FORMAT, "another"))
+    other = tmp_path / "other.safetensors"
+    other.write_bytes((tmp_path / "near.safetensors").read_bytes())
+    described = (tmp_path / "near.json").read_text()
+    other.with_suffix(".json").write_text(described.replace(neighbourhood.FORMAT, "another"))
     with pytest.raises(RequestError, match="make them with channel-sim train bytes"):
-        Neighbourhood(path=str(tmp_path / "near.safetensors")).start(1)
+        Neighbourhood(path=str(other)).start(1)
 
 
 def test_it_runs_without_a_framework(tmp_path):
