@@ -2,9 +2,9 @@
 
     content ─▶ file ─▶ cut off, or damaged ─▶ the content that its beginning settles
 
-A general-purpose format reads its file as it comes: zlib, gzip, LZMA and brotli settle byte after byte, bz2 and zstd block after
-block (900 kB and 128 kB: a chunk of text is one block). PNG settles whole rows, FLAC frames of 4,096 samples once the next one has
-begun, PPMd bytes, WebP nothing until it is whole. Damage that a format's own check does not find passes for content.
+zlib, gzip, LZMA, brotli and PPMd settle byte after byte, bz2 and zstd block after block (900 kB and 128 kB: a chunk is one), PNG
+whole rows, FLAC frames of 4,096 samples once the next one has begun, WebP nothing until it is whole. Damage that a format's own
+check does not find passes for content.
 
 Source: RFC 1950 to 1952 (zlib, deflate, gzip), 7932 (brotli), 8878 (zstd), 9639 (FLAC); ISO/IEC 15948 (PNG); D. Shkarin, "PPM: one
 step to practicality", DCC 2002, variant H.
@@ -189,7 +189,9 @@ class Lzma(Method):
         return lzma.compress(content, self._form, filters=_lzma_filters(layout.num_bytes))
 
     def expander(self, layout: Layout) -> Expander:
-        stream = lzma.LZMADecompressor(self._form, memlimit=_LZMA_MEMORY)
+        raw = {"filters": _lzma_filters(layout.num_bytes)}
+        told: dict[str, Any] = raw if self._form == lzma.FORMAT_RAW else {"memlimit": _LZMA_MEMORY}
+        stream = lzma.LZMADecompressor(self._form, **told)
         return Streamed(layout, stream.decompress, lambda: stream.eof)
 
 
@@ -197,10 +199,6 @@ class RawLzma(Lzma):
     """LZMA2 as it is, without the 60 bytes of a container: fewer bytes, and no check."""
 
     _form = lzma.FORMAT_RAW
-
-    def expander(self, layout: Layout) -> Expander:
-        stream = lzma.LZMADecompressor(self._form, filters=_lzma_filters(layout.num_bytes))
-        return Streamed(layout, stream.decompress, lambda: stream.eof)
 
 
 class Zstd(Method):
@@ -245,7 +243,7 @@ class Ppmd(Method):
         return encoder.encode(content) + encoder.flush(False)
 
     def expander(self, layout: Layout) -> Expander:
-        told = pyppmd.Ppmd7Encoder(_PPMD_ORDER, _ppmd_memory(layout)).encode(layout.dictionary) if layout.dictionary else b""
+        told = _ppmd_told(layout.dictionary, _ppmd_memory(layout)) if layout.dictionary else b""
 
         def settled(file: bytes, last: bool) -> bytes:
             if last:
@@ -332,6 +330,12 @@ def _ppmd_memory(layout: Layout) -> int:
     return min(max(wanted, _PPMD_LEAST_MEMORY), _PPMD_MOST_MEMORY)
 
 
+@lru_cache(maxsize=4)
+def _ppmd_told(dictionary: bytes, memory: int) -> bytes:
+    """What of the stream is written once the dictionary is in it."""
+    return bytes(pyppmd.Ppmd7Encoder(_PPMD_ORDER, memory).encode(dictionary))
+
+
 def _ppmd_decoded(stream: bytes, tail: bytes, layout: Layout) -> bytes:
     """What the stream and many a `tail` decode to after the dictionary, up to where they are seen to be no stream."""
     # all the input at once: a decoder that waits for more has been seen to damage memory where the stream was damaged
@@ -347,8 +351,7 @@ def _ppmd_decoded(stream: bytes, tail: bytes, layout: Layout) -> bytes:
     if whole is None:
         sound = bisect_left(range(1, total), True, key=lambda num_bytes: decoded(num_bytes) is None)
         whole = decoded(sound) if sound else b""
-    assert whole is not None
-    return whole[len(layout.dictionary):]
+    return (whole or b"")[len(layout.dictionary):]
 
 
 def _flac_samples(file: bytes, layout: Layout) -> bytes:
@@ -393,5 +396,4 @@ def _webp_bytes(file: bytes, layout: Layout) -> bytes:
     sides = int.from_bytes(file[21:25], "little") & (1 << 28) - 1
     if file[:4] + file[8:16] + file[20:21] != b"RIFFWEBPVP8L\x2f" or sides != (width - 1 | height - 1 << 14):
         raise Damaged
-    image = WebPImagePlugin.WebPImageFile(io.BytesIO(file))
-    return np.array(image.convert("L" if colours == 1 else "RGB")).tobytes()
+    return np.array(WebPImagePlugin.WebPImageFile(io.BytesIO(file)).convert("L" if colours == 1 else "RGB")).tobytes()
