@@ -51,7 +51,7 @@ def write_samples(store: Store, folder: Path) -> None:
     """folder/original/item-3.txt once, and folder/<arm>/<point>/item-3.txt with item-3.origin.txt (one letter a token) beside it.
 
     Letters: r received, i inferred from soft evidence, c concealed by the prior, l lost (its token stands as the tokenizer's
-    constant). Of a picture, item-3.png, there is item-3.arrived.png as well, where restoring has changed it.
+    constant). Of a picture, item-3.png, there is item-3.arrived.png as well, where restoring has changed it; so of a sound, .wav.
     """
     arms, originals = _names([point.arm for point in store.points()]), dict[int, bytes]()
     for point in store.points():
@@ -111,7 +111,7 @@ def _write_csv(path: Path, header: list[str], lines: Iterable[list[Any]]) -> Non
 
 def _content(sample: dict[str, Any], which: str) -> bytes:
     """Bytes as they were; symbols past a byte as UTF-8; the file in a data URI."""
-    if sample["kind"] == "image":
+    if sample["kind"] in ("image", "sound"):
         return content_of(sample[which])
     text = "".join(sample[which])
     try:
@@ -121,7 +121,7 @@ def _content(sample: dict[str, Any], which: str) -> bytes:
 
 
 def _suffix(sample: dict[str, Any]) -> str:
-    return {"bytes": ".bin", "image": ".png"}.get(sample["kind"], ".txt")
+    return {"bytes": ".bin", "image": ".png", "sound": ".wav"}.get(sample["kind"], ".txt")
 
 
 def _name(label: str) -> str:

@@ -31,6 +31,7 @@ from reports.marks import MAX_TOKENS, Marked, legend
 from reports.paired_figures import save_differences
 from reports.pictures import DARKEST, MAX_SIDE
 from reports.reliability import save_reliability
+from reports.sounds import RANGE_DB, WINDOW_SAMPLES
 from reports.statistics import FEW_ITEMS
 from reports.summary import Summary, describe, point_text, significant, summarise, with_minus, words
 from reports.tradeoff import save_tradeoffs
@@ -94,7 +95,8 @@ def write_report(store: Store, folder: Path, baseline: str | None = None) -> Pat
         bjontegaard=bjontegaard.compare(summary, baseline), reliability=_drawn(save_reliability(store, figures)),
         results=_table(summary, metrics, "note"), calibration=_calibration(summary), ledger=ledger_table(summary),
         theory=_theory(summary), cards=card_table(store), links=link_rows(store), remarks=_remarks(summary),
-        too_few=0 < summary.num_items < FEW_ITEMS, darkest=DARKEST, max_side=MAX_SIDE,
+        too_few=0 < summary.num_items < FEW_ITEMS, darkest=DARKEST, max_side=MAX_SIDE, window=WINDOW_SAMPLES,
+        range_db=RANGE_DB,
     )
     return _write(folder / "report.html", page)
 
@@ -111,7 +113,8 @@ def write_transmission(path: Path, title: str, arms: Sequence[Mapping[str, Any]]
         shown += sum(length for _, length in samples[0][1]["origin"])
     metrics = list(dict.fromkeys(name for arm in arms for name in arm.get("facts", {})))
     page = _environment().get_template("transmission.html").render(
-        title=title, facts=facts, arms=arms, metrics=metrics, examples=examples, num_items=num_items,
+        title=title, facts=facts, kinds={one.kind for one in examples}, arms=arms, metrics=metrics, examples=examples,
+        num_items=num_items,
         legend=legend([restored for one in examples for restored in one.restored if isinstance(restored, Marked)]),
     )
     return _write(path, page)

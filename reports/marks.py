@@ -8,6 +8,7 @@ from itertools import accumulate, groupby
 from typing import Any
 
 from channel_sim.types import Origin
+from reports.summary import significant
 
 MAX_TOKENS = {"text": 1500, "bytes": 1500, "symbols": 480}
 """Tokens of a sample that are shown, by its kind: symbols change their mark at nearly every one."""
@@ -67,6 +68,7 @@ class Marked:
     num_tokens: int
     num_shown: int
     timeline: Timeline | None
+    measured: tuple[str, ...] = ()
 
     @property
     def is_whole(self) -> bool:
@@ -76,7 +78,8 @@ class Marked:
     def caption(self) -> str:
         """'481 tokens: 451 received, 5 concealed right, 25 concealed wrong'."""
         cut = f" (the first {self.num_shown:,} shown)" if self.num_shown < self.num_tokens and not self.is_whole else ""
-        return f"{count_text({name: self.counts[kind] for kind, name in _COUNTED.items() if kind in self.counts})}{cut}"
+        counted = count_text({name: self.counts[kind] for kind, name in _COUNTED.items() if kind in self.counts})
+        return "; ".join([f"{counted}{cut}", *self.measured])
 
 
 def mark(sample: Mapping[str, Any], label: str) -> Marked:
@@ -87,7 +90,16 @@ def mark(sample: Mapping[str, Any], label: str) -> Marked:
     counts = {kind: marks.count(kind) for kind in MEANINGS if kind in marks}
     shown = min(len(marks), MAX_TOKENS[sample["kind"]])
     runs = tuple(_runs(sample, original, restored, marks[:shown]))
-    return Marked(label, runs, counts, len(marks), shown, timeline(sample))
+    return Marked(label, runs, counts, len(marks), shown, timeline(sample), tuple(likelihood(sample)))
+
+
+def likelihood(sample: Mapping[str, Any]) -> list[str]:
+    """['log-likelihood −75 bits, 2.5 a token'] of what was written on where an item was cut off; [] of anything else."""
+    bits = sample.get("measured", {}).get("sample_bits_per_token")
+    if bits is None:
+        return []
+    number = sum(length for origin, length in sample["origin"] if origin == Origin.CONCEALED)
+    return [f"log-likelihood −{significant(bits * number, 4)} bits, {significant(bits, 3)} a token"]
 
 
 def count_text(counts: Mapping[str, int]) -> str:

@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image
 
 from channel_sim.types import Origin
-from reports.marks import Timeline, count_text, timeline
-from reports.summary import significant
+from reports.marks import Timeline, count_text, likelihood, timeline
+from reports.summary import significant, with_minus
 
 MAX_SIDE = 144
 """Pixels of a side that a page shows; of a larger picture the middle."""
@@ -22,22 +22,31 @@ DARKEST = 64
 _GREY_LEVELS = 16
 _ZOOM = 3
 _LINE = (214, 39, 40)
-_WORDS = {"psnr_db": ("PSNR", "dB"), "bits_per_pixel": ("", "bits a pixel")}
+_WORDS = {"psnr_db": ("PSNR", "dB"), "bits_per_pixel": ("", "bits a pixel"), "si_sdr_db": ("SI-SDR", "dB"),
+          "bits_per_token": ("", "bits a token")}
 _ORIGINS = {Origin.RECEIVED: "received", Origin.INFERRED: "inferred", Origin.CONCEALED: "concealed", Origin.LOST: "lost"}
 
 
 @dataclass(frozen=True)
 class Pane:
-    """One picture on the page: `uri` is a PNG file, `kind` names it to the script and the style sheet."""
+    """One picture on the page: `uri` is a PNG file, `kind` names it to the script and the style sheet.
+
+    sound: what is played below it, a WAV file; "" where nothing is
+    """
 
     kind: str
     name: str
     uri: str
+    sound: str = ""
+
+    @property
+    def uris(self) -> list[str]:
+        return [self.uri, *([self.sound] if self.sound else [])]
 
 
 @dataclass(frozen=True)
 class Pictured:
-    """What one arm made of a picture: panes from left to right, none where it is whole, that is, as the original in every pixel.
+    """What one arm made of a picture or sound: its panes in order; none where it is whole: as the original throughout.
 
     holes: the outlines of what did not arrive, "" where all did
     """
@@ -57,14 +66,14 @@ class Pictured:
     @property
     def uris(self) -> list[str]:
         """All files of it."""
-        return [*(pane.uri for pane in self.panes), *([self.holes] if self.holes else [])]
+        return [*(uri for pane in self.panes for uri in pane.uris), *([self.holes] if self.holes else [])]
 
 
 def pictured(sample: Mapping[str, Any], label: str) -> Pictured:
     """A sample of kind "image", ready to be shown."""
     original, restored = read(sample["original"]), read(sample["restored"])
     height, width = middle(restored).shape[:2]
-    about = (label, _caption(sample), width, height, timeline(sample))
+    about = (label, caption(sample), width, height, timeline(sample))
     if np.array_equal(original, restored):
         return Pictured(*about, (), "")
     missing = middle(read(sample["missing"]))[..., 0] > 0
@@ -73,7 +82,7 @@ def pictured(sample: Mapping[str, Any], label: str) -> Pictured:
         panes.insert(0, Pane("arrived", "As it arrived", _shown(sample["arrived"])))
     if original.shape == restored.shape:
         panes.append(Pane("error", "Error", png(error_map(middle(original), middle(restored)))))
-    return Pictured(*about, tuple(panes), _drawn(outlines(missing)) if missing.any() else "")
+    return Pictured(*about, tuple(panes), line_drawing(outlines(missing)) if missing.any() else "")
 
 
 def original_picture(sample: Mapping[str, Any]) -> Pane:
@@ -108,17 +117,18 @@ def read(uri: str) -> np.ndarray:
 
 def png(pixels: np.ndarray) -> str:
     """uint8 [H, W, C] as a data URI."""
-    return _saved(Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels))
+    return saved(Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels))
 
 
-def _drawn(line: np.ndarray) -> str:
+def line_drawing(line: np.ndarray) -> str:
     """bool [H, W] as a data URI: a line on a clear ground."""
     image = Image.fromarray(line.astype(np.uint8), "P")
     image.putpalette([255, 255, 255, *_LINE])
-    return _saved(image, transparency=0, bits=1)
+    return saved(image, transparency=0, bits=1)
 
 
-def _saved(image: Image.Image, **options: int) -> str:
+def saved(image: Image.Image, **options: int) -> str:
+    """As a PNG file, in a data URI."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG", optimize=True, **options)
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
@@ -134,10 +144,12 @@ def _shown(uri: str) -> str:
     return uri if max(picture.shape[:2]) <= MAX_SIDE else png(middle(picture))
 
 
-def _caption(sample: Mapping[str, Any]) -> str:
+def caption(sample: Mapping[str, Any]) -> str:
     """'PSNR 31.2 dB, 1.53 bits a pixel; 576 tokens: 530 received, 46 concealed'."""
-    numbers = [f"{name} {significant(sample['measured'][metric], 3)} {unit}".strip()
-               for metric, (name, unit) in _WORDS.items() if metric in sample["measured"]]
+    measured = sample.get("measured", {})
+    numbers = [f"{name} {with_minus(significant(measured[metric], 3))} {unit}".strip()
+               for metric, (name, unit) in _WORDS.items() if metric in measured]
+    numbers += likelihood(sample)
     counts: dict[str, int] = {}
     for origin, length in sample["origin"]:
         counts[_ORIGINS[Origin(origin)]] = counts.get(_ORIGINS[Origin(origin)], 0) + length

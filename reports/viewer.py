@@ -14,8 +14,10 @@ from channel_sim.store import Store
 from reports.axes import categories_of
 from reports.marks import Marked, legend, mark, original_text
 from reports.pictures import Pane, Pictured, original_picture, pictured
+from reports.sounds import about_original, original_sound, sounded
 from reports.summary import Summary, point_text, value_text, with_minus, words
 
+_SHOWN = {"image": pictured, "sound": sounded}
 NUM_ITEMS = 2
 MAX_BYTES = 3_000_000
 """What the samples of a page may take, about: a panel, one item at one point from one arm, has a share of it."""
@@ -25,8 +27,9 @@ TEXT_BYTES = 15_000
 
 @dataclass(frozen=True)
 class Example:
-    """One item beside what every arm made of it, text or pictures; `num_slots` is the longest time on the air."""
+    """One item beside what every arm made of it, of kind "text", "image" or "sound"; `num_slots` is the longest time on the air."""
 
+    kind: str
     item: str
     original: str | Pane
     restored: tuple[Marked, ...] | tuple[Pictured, ...]
@@ -36,13 +39,9 @@ class Example:
         return max((one.timeline.num_shown for one in self.restored if one.timeline), default=1)
 
     @property
-    def is_picture(self) -> bool:
-        return isinstance(self.original, Pane)
-
-    @property
     def uris(self) -> list[str]:
-        """The files of its pictures."""
-        own = [self.original.uri] if isinstance(self.original, Pane) else []
+        """The files of its pictures and sounds."""
+        own = self.original.uris if isinstance(self.original, Pane) else []
         return [*own, *(uri for one in self.restored if isinstance(one, Pictured) for uri in one.uris)]
 
     @property
@@ -72,7 +71,7 @@ class Axis:
 class Viewer:
     """The page begins with `shown`; `others` wait for the sliders. is_thinned: the sweep has more points than are shown.
 
-    pictures: data URI of every picture -> its number; the page holds each of them once
+    pictures: data URI of every picture and sound -> its number; the page holds each of them once
     """
 
     axes: tuple[Axis, ...]
@@ -84,12 +83,8 @@ class Viewer:
     pictures: dict[str, int]
 
     @property
-    def has_pictures(self) -> bool:
-        return bool(self.pictures)
-
-    @property
-    def has_text(self) -> bool:
-        return not all(view.example.is_picture for view in (self.shown, *self.others))
+    def kinds(self) -> set[str]:
+        return {view.example.kind for view in (self.shown, *self.others)}
 
 
 def viewer(store: Store, summary: Summary) -> Viewer | None:
@@ -125,8 +120,10 @@ def example(samples: Sequence[tuple[str, Mapping[str, Any]]]) -> Example:
     """(arm, sample) of one item."""
     first = samples[0][1]
     if first["kind"] == "image":
-        return Example(first["item"], original_picture(first), tuple(pictured(sample, label) for label, sample in samples))
-    return Example(first["item"], original_text(first), tuple(mark(sample, label) for label, sample in samples))
+        return Example("image", first["item"], original_picture(first), tuple(pictured(one, label) for label, one in samples))
+    if first["kind"] == "sound":
+        return Example("sound", about_original(first), original_sound(first), tuple(sounded(one, label) for label, one in samples))
+    return Example("text", first["item"], original_text(first), tuple(mark(sample, label) for label, sample in samples))
 
 
 def _axes(summary: Summary) -> dict[str, list[str]]:
@@ -141,7 +138,7 @@ def _panel_bytes(store: Store, summary: Summary) -> int:
     points = {arm: [row.point.task_id for row in summary.of(arm)] for arm in summary.arms}
     looked_at = {arm: tasks if categories_of(summary) else tasks[len(tasks) // 2:][:1] for arm, tasks in points.items()}
     samples = [sample for tasks in looked_at.values() for task in tasks for _, sample in store.samples(task)[:1]]
-    files = [sum(map(len, pictured(sample, "").uris)) for sample in samples if sample["kind"] == "image"]
+    files = [sum(map(len, show(sample, "").uris)) for sample in samples if (show := _SHOWN.get(sample["kind"]))]
     return max([TEXT_BYTES, *files])
 
 

@@ -129,7 +129,8 @@ def _trial(task: Task, replicate: int, outcome: Outcome, seconds: float) -> Tria
 
 
 def _sample(task: Task, work: Work, outcome: Outcome) -> dict[str, Any]:
-    return sample(outcome, task.chain.tokenizer, Key(work.seed).child("item", outcome.sent.index, "shared"))
+    shared = Key(work.seed).child("item", outcome.sent.index, "shared")
+    return sample(outcome, task.chain.tokenizer, shared, task.chain.source)
 
 
 def _told(error: Exception) -> str:

@@ -62,7 +62,7 @@ def transmit(file: Path, request: str, out: Path, overrides: dict[str, Any],
         _make_folder(folder)
         _write(folder / f"arrived{file.suffix}", [_arrived(task.chain.tokenizer, one, scenario.seed) for one in outcomes], task)
         _write(folder / f"restored{file.suffix}", [one.received.content for one in outcomes], task)
-        samples = [sample(one, task.chain.tokenizer, _shared(one, scenario.seed)) for one in outcomes]
+        samples = [sample(one, task.chain.tokenizer, _shared(one, scenario.seed), task.chain.source) for one in outcomes]
         shown.append({"label": task.arm, "facts": _facts(outcomes, _over(task)), "samples": samples})
     page = out / "transmission.html"
     write_transmission(page, f"{file.name} over {scenario.name}", shown, _chain_facts(scenario, len(content)))

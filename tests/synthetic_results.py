@@ -1,6 +1,9 @@
 """A results file as a run of text over bursty loss would leave it, made without a run."""
 
+import base64
 import csv
+import io
+import wave
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -160,6 +163,49 @@ def picture_sample(arm: int, rate: float, item: int, side: int) -> dict[str, Any
               "measured": {"psnr_db": 60.0 if error == 0 else 10 * np.log10(255**2 / error), "bits_per_pixel": 1.5},
               "origin": [[one, len(list(run))] for one, run in groupby(origins)]}
     return record | ({"arrived": png(arrived)} if arm == 1 else {})
+
+
+def sound_store(path: Path, *, num_samples: int = 8000, rates: list[float] = [0.05, 0.2]) -> Store:
+    """A results file as a run of sounds in packets of 10 ms would leave it: silence for lost packets, a line over them, or all."""
+    arms = ["silence", "lines", "another sound without any loss"]
+    store = Store.create(path, meta({"channel.loss_rate": rates}) | {
+        "name": "sounds", "arms": [], "show": ["si_sdr_db"], "question": "Do lines restore what packets of a sound lost?"})
+    points = [Point(a, p, arm, {"channel.loss_rate": rate}, f"{a}-{p}") for a, arm in enumerate(arms)
+              for p, rate in enumerate(rates)]
+    store.set_plan(points, {point.task_id: {} for point in points}, [])
+    for point in points:
+        rate = point.sweep["channel.loss_rate"]
+        store.add([Trial(point.task_id, item, 0, {"si_sdr_db": (20.0 - 40 * rate + item % 3, 1.0)}, {},
+                         Ledger(channel_uses=16 * num_samples).to_dict()) for item in range(12)],
+                  [(point.task_id, item, sound_sample(point.arm_index, rate, item, num_samples)) for item in range(2)])
+    return store
+
+
+def sound_sample(arm: int, rate: float, item: int, num_samples: int, *, bits: int = 16) -> dict[str, Any]:
+    """A tone that rises, twice as fast in the second item, with a click in the middle; packets of 80 samples are lost."""
+    seconds = np.arange(num_samples) / 8000
+    tone = 0.5 * np.sin(2 * np.pi * (300 + 600 * (item + 1) * seconds) * seconds)
+    tone[num_samples // 2] = 1.0
+    sent = np.clip(32767 * tone, -32768, 32767).astype(np.int16)
+    lost = Key(5).child("packets", item).uniform(num_samples // 80) < (rate if arm < 2 else 0)
+    missing = lost.repeat(80)
+    silent, restored = np.where(missing, 0, sent), sent.astype(float)
+    kept = np.flatnonzero(~missing)
+    restored[missing] = 0 if arm == 0 else np.interp(np.flatnonzero(missing), kept, sent[kept])
+    files = [_wav(one, bits) for one in (sent, restored.astype(np.int16), silent.astype(np.int16))]
+    record = {"kind": "sound", "item": f"a rising tone, number {item}", "original": files[0], "restored": files[1],
+              "sample_rate": 8000, "num_samples": num_samples, "missing": turns(missing.tolist()), "lost_packets": "",
+              "lost_slots": turns(lost.tolist()), "measured": {"si_sdr_db": 12.5, "bits_per_token": 8.0},
+              "origin": [[(3 if arm == 0 else 2) if one else 0, 160 * len(list(run))] for one, run in groupby(lost.tolist())]}
+    return record | ({"arrived": files[2]} if arm == 1 else {})
+
+
+def _wav(samples: np.ndarray, bits: int) -> str:
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setparams((1, bits // 8, 8000, 0, "NONE", ""))
+        file.writeframes(samples.astype("<i2").tobytes() if bits == 16 else (samples // 256 + 128).astype(np.uint8).tobytes())
+    return f"data:audio/wav;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:

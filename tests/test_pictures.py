@@ -132,13 +132,13 @@ def test_a_page_holds_every_picture_once_and_all_that_it_needs(tmp_path: Path) -
         write_samples(store, tmp_path / "samples")
         (point, *_) = store.points()
         kept = dict(store.samples(point.task_id))[0]
-    assert shown is not None and shown.has_pictures and not shown.has_text
+    assert shown is not None and shown.kinds == {"image"}
     uris = re.findall(r'src="(data:image/png[^"]*)"', page)
     first = shown.shown.example.uris
     assert set(uris) == set(shown.pictures) and all(uris.count(uri) == 1 for uri in shown.pictures if uri not in first)
     asked = set(re.findall(r'data-picture="(\d+)"(?! alt="" src)', page))
     assert asked == {str(number) for number in shown.pictures.values()}
-    assert page.count("<h4>Original</h4>") == 6 and "As the original, pixel by pixel" in page and "outline what did not" in page
+    assert page.count("<h4>Original</h4>") == 6 and "As the original, pixel by pixel" in page and "mark what did not" in page
     assert "text-decoration" in page and 'class="legend"' not in page
     file = tmp_path / "samples" / "original" / "item-0.png"
     assert file.read_bytes() == content_of(kept["original"]) and file.read_bytes().startswith(b"\x89PNG")

@@ -1,17 +1,21 @@
 """Samples: what is kept of a trial to be looked at, and what a page makes of it."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from channel_sim.keys import Key
-from channel_sim.losses import GilbertElliott
+from channel_sim.losses import CutOff, GilbertElliott, PacketLoss
 from channel_sim.parity import ReedSolomon
+from channel_sim.protection import NoProtection
 from channel_sim.store import Point, Store
 from channel_sim.trial import Chain, run, send
+from decoders.ngram import NGramRestorer
 from decoders.none import NoDecoder
 from reports.html import write_report
-from reports.marks import Run, legend, mark
+from reports.marks import Run, legend, likelihood, mark
 from reports.summary import summarise
 from reports.viewer import viewer
 from scenarios.samples import sample
@@ -121,3 +125,19 @@ def test_samples_of_an_older_file_are_still_shown(tmp_path: Path) -> None:
     page = write_report(store, tmp_path).read_text(encoding="utf-8")
     store.close()
     assert "2 tokens: 1 received, 1 lost" in page
+
+
+def test_what_goes_on_from_a_cut_says_how_likely_it_is() -> None:
+    """Catches a log-likelihood that is not that of the continuation, and one for tokens that were restored in the middle."""
+    chain = Chain(Text(item_bytes=128), BytesTokenizer(), FixedLength(packet_bits=8, header_bits=0), NoProtection(),
+                  CutOff(kept_fraction=0.75), NGramRestorer())
+    (outcome,) = run(chain, send(chain, [0], Key(5)), 0, Key(5))
+    sampled = sample(outcome, chain.tokenizer, Key(5).child("item", 0, "shared"))
+    bits = -np.log2(outcome.received.reconstruction.confidence[96:].astype(np.float64)).sum()
+    assert sampled["origin"] == [[0, 96], [2, 32]]
+    assert sampled["measured"]["sample_bits_per_token"] == pytest.approx(bits / 32, rel=1e-5)
+    assert mark(sampled, "arm").caption.endswith(f"; log-likelihood −{bits:.4g} bits, {bits / 32:.3g} a token")
+    assert likelihood(sampled | {"measured": {}}) == []
+    holes = replace(chain, channel=PacketLoss(loss_rate=0.5))
+    (outcome,) = run(holes, send(holes, [0], Key(5)), 0, Key(5))
+    assert "measured" not in sample(outcome, chain.tokenizer, Key(5).child("item", 0, "shared"))

@@ -10,7 +10,7 @@
   // the page holds a picture once: in the view that it opens with, or in a store of those that wait
   const pictures = new Map();
   const stored = document.querySelector("template.pictures");
-  for (const image of [...document.querySelectorAll("img[data-picture]"), ...(stored ? stored.content.children : [])])
+  for (const image of [...document.querySelectorAll("[data-picture]"), ...(stored ? stored.content.children : [])])
     pictures.set(image.dataset.picture, image.src);
 
   const ranges = [...controls.querySelectorAll("input[type=range]")];
@@ -30,7 +30,8 @@
       views.set(key, stored ? stored.content.firstElementChild : nothing());
     }
     const after = views.get(key), tops = [...before.querySelectorAll("pre")].map(progress);
-    for (const image of after.querySelectorAll("img[data-picture]:not([src])")) image.src = pictures.get(image.dataset.picture);
+    for (const image of after.querySelectorAll("[data-picture]:not([src])")) image.src = pictures.get(image.dataset.picture);
+    for (const player of before.querySelectorAll("audio")) player.pause();
     before.replaceWith(after);
     for (const details of after.querySelectorAll("details.original")) details.open = open;
     const top = Math.max(0, ...tops);
@@ -50,9 +51,10 @@
     current().classList.toggle("long", Boolean(chosen("long")?.checked));
     current().classList.toggle("plain", chosen("holes")?.checked === false);
     current().classList.toggle("sent", sent);
-    for (const image of current().querySelectorAll("img.restored")) {
-      image.dataset.came ??= image.src;
-      image.src = sent ? image.closest(".example").querySelector("img.original").src : image.dataset.came;
+    for (const shown of current().querySelectorAll(":is(img, audio).restored")) {
+      shown.dataset.came ??= shown.src;
+      const source = sent ? shown.closest(".example").querySelector(`${shown.localName}.original`).src : shown.dataset.came;
+      if (shown.src !== source) shown.src = source;
     }
     for (const run of current().querySelectorAll("i[data-sent]")) {
       run.dataset.came ??= run.textContent;
