@@ -12,7 +12,7 @@ import scenarios
 from reports.html import write_report, write_transmission
 from scenarios.scenario import shipped
 from tests.browser import CHROMIUM, DRIVER, Browser
-from tests.synthetic_results import ARMS, picture_store, sample, synthetic_store
+from tests.synthetic_results import ARMS, picture_store, sample, sound_store, synthetic_store
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs chromium and chromedriver installed")]
 
@@ -137,6 +137,50 @@ def test_pictures_follow_the_slider_and_stand_beside_one_another(browser: Browse
     assert set(browser.run(files % "restored")) == set(browser.run(files % "original"))
     browser.click("input[name=sent]")
     assert browser.run(files % "restored") == seen[1] and browser.messages() == []
+
+
+@pytest.fixture(scope="module")
+def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sounds")
+    store = sound_store(folder / "results.sqlite")
+    page = write_report(store, folder)
+    store.close()
+    return page
+
+
+PLAYABLE = """return Promise.all([...document.querySelectorAll('.view audio')].map(player => new Promise(done => {
+    player.onloadeddata = () => done(player.duration);
+    player.onerror = () => done(player.error.message);
+    player.preload = 'auto';
+    player.load();
+})))"""
+
+
+@pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS)
+def test_sounds_play_follow_the_slider_and_are_drawn_on_paper(browser: Browser, sounds: Path, width: int) -> None:
+    """Catches players that the policy silences, that keep the sound of another point, that no keyboard reaches or that print."""
+    looked_at(browser, sounds, width)
+    files = "return [...document.querySelectorAll('.view audio.%s')].map(player => player.src)"
+    seen = []
+    for key in (HOME, END):
+        browser.press("#axis-0", key)
+        assert browser.run(PLAYABLE) == [1.0] * 4
+        seen.append(browser.run(files % "restored"))
+    assert len(seen[0]) == len(seen[1]) == 2 and not set(seen[0]) & set(seen[1])
+    names = browser.run("return [...document.querySelectorAll('.view audio')].map(player => player.ariaLabel)")
+    assert names == ["Original: a rising tone, number 0: 1 s, 16 bits, 8 kHz", "As it arrived: silence", "As it arrived: lines",
+                     "Restored: lines"]
+    assert browser.run("return [...document.querySelectorAll('.view audio')].every(player => {player.focus();"
+                       "return document.activeElement === player && player.controls && player.clientHeight >= 24})")
+    browser.click("input[name=sent]")
+    assert set(browser.run(files % "restored")) == set(browser.run(files % "original"))
+    browser.click("input[name=sent]")
+    assert browser.run(files % "restored") == seen[1]
+    browser.press("#axis-0", HOME)
+    assert browser.run(files % "restored") == seen[0] and browser.messages() == []
+    assert browser.print().startswith(b"%PDF-")
+    assert browser.run("return [...document.styleSheets[0].cssRules].some(rule => rule.media?.mediaText === 'print' && "
+                       "/audio[^}]*display: none/.test(rule.cssText))")
 
 
 def test_a_time_line_can_be_read_slot_by_slot(browser: Browser, report: Path) -> None:
