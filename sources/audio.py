@@ -68,11 +68,13 @@ class Audio(Sound):
 
     def items(self, indices: Sequence[int], keys: Sequence[Key]) -> list[Item]:
         recordings = _recordings(self.path)
-        return [self._item(recordings, *self._place(recordings, index)) for index in indices]
+        starts = self._starts(recordings)
+        return [self._item(recordings, *self._place(starts, index)) for index in indices]
 
     def rate_of(self, index: int) -> int:
         recordings = _recordings(self.path)
-        return self.sample_rate or recordings.heads[self._place(recordings, index)[0]].sample_rate
+        place, _ = self._place(self._starts(recordings), index)
+        return self._rate(recordings.heads[place])
 
     def assumed(self) -> tuple[str, ...]:
         pieces = "Pieces of one recording are not independent; intervals take them as if they were, and are too narrow."
@@ -81,9 +83,8 @@ class Audio(Sound):
     def digests(self) -> dict[str, str]:
         return {"path": digest_of_files(_recordings(self.path).files)}
 
-    def _place(self, recordings: Recordings, index: int) -> tuple[int, int]:
+    def _place(self, starts: np.ndarray, index: int) -> tuple[int, int]:
         """(file, item within it)"""
-        starts = self._starts(recordings)
         if not 0 <= index < starts[-1]:
             raise RequestError(f"item {index} of source.path = {self.path!r}: there are {starts[-1]} items, 0 to {starts[-1] - 1}; "
                                "ask for fewer items, or for shorter ones by item_seconds")
@@ -95,15 +96,18 @@ class Audio(Sound):
         counts = [-(-self._num_samples(head) // self._length(head)) for head in recordings.heads]
         return np.cumsum([0, *counts])
 
+    def _rate(self, head: Head) -> int:
+        return self.sample_rate or head.sample_rate
+
     def _num_samples(self, head: Head) -> int:
-        return resampled_length(*head, self.sample_rate or head.sample_rate)
+        return resampled_length(*head, self._rate(head))
 
     def _length(self, head: Head) -> int:
-        return self.length(self.sample_rate or head.sample_rate) or self._num_samples(head)
+        return self.length(self._rate(head)) or self._num_samples(head)
 
     def _item(self, recordings: Recordings, place: int, within: int) -> Item:
         head, name = recordings.heads[place], recordings.name(place)
-        samples = _prepared(recordings, place, self.sample_rate or head.sample_rate, self.sample_bits)
+        samples = _prepared(recordings, place, self._rate(head), self.sample_bits)
         length = self._length(head)
         start, stop = within * length, min((within + 1) * length, samples.size)
         return Item(samples[start:stop].copy(), self.modality, name if stop - start == samples.size else f"{name}[{start}:{stop}]")
