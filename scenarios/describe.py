@@ -15,7 +15,8 @@ from scenarios.notes import markers
 from scenarios.scenario import Scenario, Task, components
 from sources.codecs import library_versions
 
-_PACKAGES = ("channel-sim", "numpy", "scipy", "numba", "constriction", "pillow", "scikit-image", "sionna-no-rt", "tensorflow")
+_PACKAGES = ("channel-sim", "numpy", "scipy", "numba", "constriction", "pillow", "scikit-image", "soundfile", "zstandard", "brotli",
+             "pyppmd", "sionna-no-rt", "tensorflow")
 
 
 def facts(scenario: Scenario, command: str) -> dict[str, Any]:
