@@ -45,7 +45,7 @@ figures: $(VENV)/.installed
 	  parity_or_rate:token_error_rate surprisal_uep:token_error_rate damaged_packets:token_error_rate \
 	  image_codecs:psnr_db-over-bits_per_pixel image_contexts:psnr_db-over-bits_per_pixel \
 	  image_separation_awgn:psnr_db image_separation_rayleigh:psnr_db image_separation_fades:psnr_db \
-	  lossless_loss:token_error_rate \
+	  lossless_loss:token_error_rate context_length:compression_rate model_scale:compression_rate \
   image_tokens_loss:psnr_db sound_loss:si_sdr_db; do \
 	  $(BIN)/channel-sim run $${run%%:*}; cp results/$${run%%:*}/figures/$${run##*:}.svg docs/figures/$${run%%:*}.svg; done
 	$(BIN)/python -m benchmarks.breakeven
@@ -57,6 +57,7 @@ figures-of-data: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.efficiency_resilience $(DATA)/text/valid.txt --train $(DATA)/text/train.txt \
 	  --messages 20 --figure docs/figures/efficiency_resilience.svg
 	$(BIN)/python -m benchmarks.domains $(DATA) --figure docs/figures/domains.svg
+	$(BIN)/python -m benchmarks.scale $(DATA)/text/train.txt $(DATA)/text/valid.txt --figure docs/figures/scale.svg
 
 wheel: $(VENV)/.installed-dev
 	$(BIN)/python -m build --wheel

@@ -45,7 +45,7 @@ def main() -> None:
     print(f"{options.file.name}, at most {options.messages} messages of 1,024 bytes; raw, then adjusted for data of "
           + ", ".join(DATA_SETS))
     for megabytes in options.train_megabytes:
-        label = f"n-grams of {min(megabytes, text.size / 1e6):g} MB"
+        label = f"n-grams of {min(megabytes, text.size / 1e6):.3g} MB"
         grown[label] = []
         counted = count(text[:int(megabytes * 1e6)], ORDER)
         for size in options.sizes:

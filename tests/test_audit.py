@@ -21,6 +21,7 @@ from decoders.lm_beam import LmBeam
 from scenarios.scenario import load, shipped
 from sources.coder import Entropy
 from sources.fixed_length import FixedLength
+from sources.models.from_coder import FromCoder
 from sources.models.model import MaskedModel
 from sources.models.ngram import NGram
 from sources.text import python_docs
@@ -28,7 +29,15 @@ from tests.chains import ENTRIES, NEEDED, ROOT, chain_of, chain_with, deliver, f
 
 LOSSLESS = {"ideal"}
 """Entries around which nothing is lost; what a protection leaves over is chance, so it is not asked to leave something."""
-SHIPPED_ARMS = [(name, task.arm) for name in shipped() for task in load(name).tasks if task.point_index == 0]
+
+
+def _is_slow(chain: Chain) -> bool:
+    """A coder that writes needs 256 encodings a token."""
+    return isinstance(getattr(chain.decoder, "model", None), FromCoder)
+
+
+SHIPPED_ARMS = [pytest.param(name, task.arm, marks=pytest.mark.slow if _is_slow(task.chain) else [])
+                for name in shipped() for task in load(name).tasks if task.point_index == 0]
 
 
 def leaks(chain: Chain) -> list[str]:
