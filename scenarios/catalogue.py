@@ -93,6 +93,7 @@ CATALOGUE: Mapping[str, Mapping[str, type[Component]]] = MappingProxyType({
         "text-byte-small": neural.TextByteSmall,
         "text-byte-mixed": mixture.TextByteMixed,
         "recurrent": neural.Recurrent,
+        "image-byte-small": neighbourhood.ImageByteSmall,
         "neighbourhood": neighbourhood.Neighbourhood,
         "unigram": placebos.Unigram,
         "shuffled_context": placebos.ShuffledContext,
