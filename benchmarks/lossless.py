@@ -99,7 +99,8 @@ def _columns(options: argparse.Namespace, folder: Path) -> Iterator[tuple[str, C
             column = Column(_chunks(source, options.chunks if size else 1, size), tokenizer)
             yield kind, column if len(paths) == 1 else _with_shared(column, kind, paths[1], options.prime_bytes, folder)
     source, tokenizer = _source("random", "", size)
-    yield "random", Column(source.items(range(options.chunks if size else 1), _keys(options.chunks)), tokenizer)
+    count = options.chunks if size else 1
+    yield "random", Column(source.items(range(count), _keys(count)), tokenizer)
 
 
 def _source(kind: str, path: str, size: int) -> tuple[Source, Tokenizer]:
