@@ -123,20 +123,20 @@ class Entropy(Coder):
                 "coder.model must give the decoder the tables that it gave the encoder, and its floating-point ones came out "
                 "otherwise: use one thread, or an integer model")
 
-    def _remembered_runs(self, model: CausalModel, values: np.ndarray) -> list[_CodedRun]:
+    def _remembered_runs(self, model: CausalModel, values: np.ndarray) -> list[CodedRun]:
         memory = memo.current()
         if memory is None:
             return self._encode_runs(model, values)
         name = memo.key("encoded", self._law, self.context, str(self.packet_bits), values.astype("<i4").tobytes())
         known = memory.get(name)
         if known is not None:
-            return [_CodedRun.from_json(run) for run in json.loads(known)]
+            return [CodedRun.from_json(run) for run in json.loads(known)]
         runs = self._encode_runs(model, values)
         memory.put(name, json.dumps([run.to_json() for run in runs]).encode())
         return runs
 
-    def _encode_runs(self, model: CausalModel, values: np.ndarray) -> list[_CodedRun]:
-        runs, first = list[_CodedRun](), 0
+    def _encode_runs(self, model: CausalModel, values: np.ndarray) -> list[CodedRun]:
+        runs, first = list[CodedRun](), 0
         states = list[np.ndarray]()  # of the descriptions begun so far
         while first < values.size:
             if self._num_descriptions:
@@ -150,13 +150,13 @@ class Entropy(Coder):
             first += sum(runs[-1].counts)
         return runs
 
-    def _encode_packet(self, run: Run) -> _CodedRun:
+    def _encode_packet(self, run: Run) -> CodedRun:
         """As much of the run as one packet holds, sealed."""
         stream, count, ideal_bits = encode_run(run, self.packet_bits)
         self._holds(count)
-        return _CodedRun([at_least_a_bit(stream)], [count], ideal_bits)
+        return CodedRun([at_least_a_bit(stream)], [count], ideal_bits)
 
-    def _encode_run(self, model: CausalModel, values: np.ndarray) -> _CodedRun:
+    def _encode_run(self, model: CausalModel, values: np.ndarray) -> CodedRun:
         """As much of `values` as one run holds."""
         endless = self._packets_per_run == _ENDLESS
         most_bits = None if self.packet_bits is None or endless else self.packet_bits * self._packets_per_run
@@ -169,13 +169,13 @@ class Entropy(Coder):
         settled = settled_bits(Run(model, values[:count]), stream) if ends else np.zeros(0, np.int64)
         counts = np.searchsorted(settled, ends, side="right")
         pieces = [at_least_a_bit(piece) for piece in np.split(stream, ends)]
-        return _CodedRun(pieces, np.diff([0, *counts, count]).tolist(), ideal_bits)
+        return CodedRun(pieces, np.diff([0, *counts, count]).tolist(), ideal_bits)
 
     def _holds(self, count: int) -> None:
         require(count > 0,
                 f"coder.packet_bits must hold the dearest token of the model, got {self.packet_bits}: raise it, 24 always do")
 
-    def _packets(self, runs: Sequence[_CodedRun]) -> Packets:
+    def _packets(self, runs: Sequence[CodedRun]) -> Packets:
         pieces = [piece for run in runs for piece in run.pieces]
         numbers = np.arange(len(pieces))
         counts = np.array([count for run in runs for count in run.counts], np.int64)
@@ -326,7 +326,7 @@ class Entropy(Coder):
                 f"each) of {num_tokens} tokens in {num_packets} packets, got {self.header_bits}: raise it, or send shorter items")
 
 
-class _CodedRun(NamedTuple):
+class CodedRun(NamedTuple):
     """A run of model and coder, cut into packets: the bits and the number of tokens of each."""
 
     pieces: list[np.ndarray]
@@ -337,10 +337,10 @@ class _CodedRun(NamedTuple):
         return [[(piece.size, np.packbits(piece).tobytes().hex()) for piece in self.pieces], self.counts, self.ideal_bits]
 
     @staticmethod
-    def from_json(run: Any) -> _CodedRun:
+    def from_json(run: Any) -> CodedRun:
         pieces, counts, ideal_bits = run
-        return _CodedRun([np.unpackbits(np.frombuffer(bytes.fromhex(octets), np.uint8), count=size) for size, octets in pieces],
-                         counts, ideal_bits)
+        return CodedRun([np.unpackbits(np.frombuffer(bytes.fromhex(octets), np.uint8), count=size) for size, octets in pieces],
+                        counts, ideal_bits)
 
 
 def _widened(rows: np.ndarray, width: int) -> np.ndarray:

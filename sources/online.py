@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,9 +15,11 @@ from typing import ClassVar, NamedTuple, Self, TypeVar
 import numpy as np
 from pydantic import Field, model_validator
 
+from channel_sim import memo
 from channel_sim.checks import RequestError, require
 from channel_sim.stages import Coder
 from channel_sim.types import Evidence, Packets, Preamble, Reception, Tokens, bits_for
+from sources.coder import CodedRun
 from sources.entropy import at_least_a_bit, in_rows
 from sources.online_learner import Learner, copied, fresh
 from sources.online_stream import Reader, Writer, learn, settled_bits
@@ -78,6 +81,10 @@ class Online(Coder):
     def ignored_fields(self) -> frozenset[str]:
         return frozenset({"primed_bytes"} if self.primed is None else ())
 
+    @property
+    def shared_bytes(self) -> int:
+        return 0 if self.primed is None else len(self._beforehand())
+
     def digests(self) -> dict[str, str]:
         return {} if self.primed is None else {"primed": hashlib.sha256(self._beforehand()).hexdigest()}
 
@@ -89,7 +96,7 @@ class Online(Coder):
 
     def _encode(self, tokens: Tokens) -> tuple[Packets, Preamble]:
         law, parts = self._law(tokens.vocab_size, tokens.values.size, tokens.grid), self._parts(tokens.values.size)
-        coded = _side_by_side(lambda part: self._encode_lane(law, tokens.values[part.start:part.stop]), parts)
+        coded = self._remembered(law, [tokens.values[part.start:part.stop] for part in parts])
         runs = [run for lane in coded for run in lane]
         pieces = [piece for run in runs for piece in run.pieces]
         counts = np.array([count for run in runs for count in run.counts], np.int64)
@@ -112,9 +119,23 @@ class Online(Coder):
         sizes = [sum(len(run.pieces) for run in lane) for lane in coded]
         return packets, Preamble(tokens.values.size, len(pieces), tokens.grid, (tokens.vocab_size, *sizes[:-1]))
 
-    def _encode_lane(self, law: _Law, values: np.ndarray) -> list[_CodedRun]:
+    def _remembered(self, law: _Law, lanes: Sequence[np.ndarray]) -> list[list[CodedRun]]:
+        """The runs of each lane int32 [n]."""
+        memory = memo.current()
+        if memory is None:
+            return _side_by_side(lambda values: self._encode_lane(law, values), lanes)
+        name = memo.key("online encoded", law.identity(self.revision), f"{self.packet_bits} {self.restart}",
+                        *(values.astype("<i4").tobytes() for values in lanes))
+        known = memory.get(name)
+        if known is None:
+            coded = _side_by_side(lambda values: self._encode_lane(law, values), lanes)
+            memory.put(name, json.dumps([[run.to_json() for run in lane] for lane in coded]).encode())
+            return coded
+        return [[CodedRun.from_json(run) for run in lane] for lane in json.loads(known)]
+
+    def _encode_lane(self, law: _Law, values: np.ndarray) -> list[CodedRun]:
         most_bits = None if self.restart is None or self.packet_bits is None else self.packet_bits * self.restart
-        runs, first = list[_CodedRun](), 0
+        runs, first = list[CodedRun](), 0
         while first < values.size:
             writer = Writer(law.learner())
             count = writer.write(values[first:], most_bits)
@@ -124,7 +145,7 @@ class Online(Coder):
             runs.append(self._cut(writer, count, last=first == values.size))
         return runs
 
-    def _cut(self, writer: Writer, count: int, *, last: bool) -> _CodedRun:
+    def _cut(self, writer: Writer, count: int, *, last: bool) -> CodedRun:
         """The stream of one run, in packets; each carries the tokens that are settled once it is there."""
         stream = writer.stream()
         width = self.packet_bits or max(stream.size, 1)
@@ -133,7 +154,7 @@ class Online(Coder):
         ends = width * np.arange(1, num_packets)
         counts = np.searchsorted(settled_bits(writer.marks, stream) if ends.size else np.zeros(0), ends, side="right")
         pieces = [at_least_a_bit(piece) for piece in np.split(stream, ends)]
-        return _CodedRun(pieces, np.diff([0, *counts, count]).tolist(), writer.ideal_bits)
+        return CodedRun(pieces, np.diff([0, *counts, count]).tolist(), writer.ideal_bits)
 
     def _receive(self, reception: Reception, preamble: Preamble) -> Evidence:
         vocab_size, *sizes = preamble.choices
@@ -143,10 +164,26 @@ class Online(Coder):
         runs = [run for part, first, stop in zip(parts, bounds[:-1], bounds[1:], strict=True)
                 for run in self._received_runs(reception, sound, part, range(first, stop))]
         known, values = np.zeros(preamble.num_tokens, bool), np.zeros(preamble.num_tokens, np.int32)
-        for run, tokens in zip(runs, _side_by_side(lambda run: _decoded(law, run), runs), strict=True):
+        for run, tokens in zip(runs, self._decode(law, runs), strict=True):
             known[run.first:run.first + tokens.size] = True
             values[run.first:run.first + tokens.size] = tokens
         return Evidence(known, values, vocab_size, preamble.grid)
+
+    def _decode(self, law: _Law, runs: Sequence[_ReceivedRun]) -> list[np.ndarray]:
+        """int32: the tokens of each run. One that was decoded before, from the same bits, is not decoded again; what was encoded is
+        no help, so ends that disagree are seen to disagree.
+        """
+        memory = memo.current()
+        if memory is None:
+            return _side_by_side(lambda run: _decoded(law, run), runs)
+        names = [memo.key("online decoded", law.identity(self.revision), run.content) for run in runs]
+        found = [memory.get(name) for name in names]
+        fresh_runs = [run for run, known in zip(runs, found, strict=True) if known is None]
+        decoded = iter(_side_by_side(lambda run: _decoded(law, run), fresh_runs))
+        tokens = [next(decoded) if known is None else np.frombuffer(known, "<i4") for known in found]
+        for name, one in zip(names, tokens, strict=True):
+            memory.put(name, one.astype("<i4").tobytes())
+        return tokens
 
     def _received_runs(self, reception: Reception, sound: np.ndarray, part: range, slots: range) -> list[_ReceivedRun]:
         """Each run of a lane up to the first packet that is missing."""
@@ -198,6 +235,10 @@ class _Law(NamedTuple):
     longest: int
     beforehand: bytes
 
+    def identity(self, revision: int) -> str:
+        """All that a stream depends on beside its tokens."""
+        return f"{revision} {self[:3]} {hashlib.sha256(self.beforehand).hexdigest()}"
+
     def learner(self) -> Learner:
         """Its own to change."""
         if not self.beforehand:
@@ -213,14 +254,6 @@ def _primed(beforehand: bytes, row: int, longest_bits: int) -> Learner:
     return learner
 
 
-class _CodedRun(NamedTuple):
-    """A run of the learner, cut into packets: the bits and the number of tokens of each."""
-
-    pieces: list[np.ndarray]
-    counts: list[int]
-    ideal_bits: float
-
-
 class _ReceivedRun(NamedTuple):
     """A run of the learner as far as it arrived: where its tokens go and how many they are at most, and its bits.
 
@@ -231,6 +264,11 @@ class _ReceivedRun(NamedTuple):
     num_tokens: int
     bits: np.ndarray
     whole: bool
+
+    @property
+    def content(self) -> bytes:
+        """All that its tokens depend on beside the law."""
+        return np.array([self.num_tokens, self.whole, self.bits.size], "<i8").tobytes() + np.packbits(self.bits).tobytes()
 
 
 def _decoded(law: _Law, run: _ReceivedRun) -> np.ndarray:
