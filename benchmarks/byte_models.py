@@ -5,7 +5,7 @@
 
 Chunks of 2,048 bytes, grey tiles of 32 x 64 pixels or samples of 8 bits, lie in even steps over all that are whole; each is coded
 alone and decoded again. In percent of the bytes, with 95 % intervals over chunks: the file, and the file without its head, which
-is what the method makes of one byte of 0, less a byte. Speed is tokens per second of processor time, with OMP_NUM_THREADS=1 of
+is what the method makes of one byte of 0. Speed is tokens per second of processor time, with OMP_NUM_THREADS=1 of
 one core: tables alone, coded one chunk at a time, coded step by step over 64 lanes, and decoded over 64 lanes.
 """
 

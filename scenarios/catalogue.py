@@ -94,6 +94,7 @@ CATALOGUE: Mapping[str, Mapping[str, type[Component]]] = MappingProxyType({
         "text-byte-mixed": mixture.TextByteMixed,
         "recurrent": neural.Recurrent,
         "image-byte-small": neighbourhood.ImageByteSmall,
+        "sound-byte-small": neighbourhood.SoundByteSmall,
         "neighbourhood": neighbourhood.Neighbourhood,
         "unigram": placebos.Unigram,
         "shuffled_context": placebos.ShuffledContext,

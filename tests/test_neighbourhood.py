@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,10 @@ from channel_sim.types import Tokens
 from scenarios.catalogue import build
 from scenarios.cli import main
 from scenarios.scenario import load
+from sources.classical import Compressor
 from sources.coder import Entropy
-from sources.models import neighbourhood
+from sources.images import Images
+from sources.models import neighbourhood, weights_file
 from sources.models.fixed_point import tanh_table
 from sources.models.neighbourhood import Neighbourhood
 from sources.models.neighbourhood_network import Architecture, layout
@@ -211,6 +214,51 @@ def test_chunks_are_parts_of_what_there_is():
     sounds = chunks([np.full(30, 100, np.uint8), np.full(270, 200, np.uint8)], KEY, 1000, (8,))
     assert {int(one) for one in np.unique(sounds)} == {100, 155, 200, 55} and np.all(sounds == sounds[:, :1])
     assert 50 < np.isin(sounds[:, 0], (100, 155)).sum() < 150
+
+
+def ideal_bits(name: str, chunk: np.ndarray) -> float:
+    model = build("models", {"name": name}, "scenario.model")
+    assert isinstance(model, Neighbourhood)
+    tables, _ = model.tables(model.start(1), chunk)
+    return float(np.sum(model.frequency_bits - np.log2(tables[np.arange(chunk.size), chunk])))
+
+
+def test_shipped_weights_code_photographs_in_less_than_webp():
+    """Catches weights that are not those of the card, or other rows than a picture's; reference: WebP, lossless, but for a head."""
+    source = Images(size=(32, 64), crop="tile", grey=True)
+    tiles = [one.content[..., 0] for one in source.items(range(0, 600, 75), [KEY] * 8)]
+    sizes = []
+    for tile in (np.zeros((1, 1), np.uint8), *tiles):
+        file = BytesIO()
+        Image.fromarray(tile).save(file, "WEBP", lossless=True, quality=100, method=6)
+        sizes.append(8 * len(file.getvalue()))
+    ours = sum(ideal_bits("image-byte-small", tile.ravel().astype(np.int32)) for tile in tiles)
+    assert ours < 0.97 * (sum(sizes[1:]) - len(tiles) * sizes[0])
+
+
+def test_shipped_weights_code_syllables_in_less_than_flac():
+    """Catches weights that are not those of the card; reference: FLAC, but for a head, on a resonance that swells and fades."""
+    chunks_of = []
+    for number in range(6):
+        noise, sound = KEY.child("voice", number).normal(2048), np.zeros(2048)
+        for place in range(2, 2048):
+            loudness = 1.5 * np.sin(np.pi * place / 1024) ** 2
+            sound[place] = 1.7 * sound[place - 1] - 0.85 * sound[place - 2] + loudness * noise[place]
+        chunks_of.append((128 + np.round(sound)).clip(0, 255).astype(np.int32))
+    flac = Compressor(method="flac", packet_bits=None, header_bits=0)
+    packets = [flac.encode([Tokens(one, 256)])[0][0] for one in chunks_of]
+    theirs = sum(int(one.num_bits.sum()) - one.head_bits for one in packets)
+    assert sum(ideal_bits("sound-byte-small", one) for one in chunks_of) < theirs
+
+
+@pytest.mark.parametrize("name", ["image-byte-small", "sound-byte-small"])
+def test_what_ships_is_small_and_its_card_is_that_of_its_weights(name):
+    """Catches a card of another training, weights that outgrow the package, and data whose licence is not told."""
+    config = json.loads((weights_file.FOLDER / f"{name}.json").read_text())
+    text = (weights_file.FOLDER / f"{name}.md").read_text()
+    assert text == card(config) and f"{config['integer_bits']:.4f} in the integers" in text and "not stated" not in text
+    assert abs(config["integer_bits"] / config["best"]["held_out"] - 1) < 0.01
+    assert (weights_file.FOLDER / f"{name}.safetensors").stat().st_size < 200_000
 
 
 TINY = {"chunk_bytes": 64, "width": 8, "reach": 1, "hidden": 12, "merge": 8, "batch": 256, "learning_rate": 0.02, "updates": 90,
