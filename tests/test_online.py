@@ -101,7 +101,7 @@ def test_a_coin_costs_its_entropy():
 
 @pytest.mark.parametrize("lags", [(1, 20), (1, 30), (2, 23, 31)])
 def test_rules_of_distant_lags_are_found(lags: tuple[int, ...]):
-    """Catches a search that passes over sets of lags: 8,000 symbols that cost a bit each but for what is found by decision 1,024."""
+    """Catches a search that passes over sets of lags: 8,000 symbols cost a bit each until one is found."""
     packets, _ = coded(Online(packet_bits=None), [bits(parity_of(lags, 8000))])[0]
     assert packets.num_bits.sum() < 1500
 
