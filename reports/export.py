@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from channel_sim.checks import RequestError
 from channel_sim.metrics import value_of
@@ -36,8 +39,10 @@ def write_trials_csv(store: Store, path: Path) -> None:
     """One line a trial: task_id, arm, sweep values, item, replicate, one column a metric; empty where not measured."""
     summary, keys = summarise(store), _sweep_keys(store)
     names = sorted({name for row in summary.rows for name in row.trials.names})
-    lines = (line for row in summary.rows for line in _trial_lines(row, keys, names))
-    _write_csv(path, ["task_id", "arm", *keys, "item", "replicate", *names], lines)
+    with writing(path), path.open("w", encoding="utf-8", newline="") as file:
+        file.write(_csv_line(["task_id", "arm", *keys, "item", "replicate", *names]))
+        for row in summary.rows:
+            file.writelines(_trial_lines(row, keys, names))
 
 
 def write_summary_csv(store: Store, path: Path) -> None:
@@ -91,15 +96,30 @@ def _sweep(keys: list[str], sweep: dict[str, Any]) -> list[str]:
     return [value_text(sweep[key]) if key in sweep else "" for key in keys]
 
 
-def _trial_lines(row: Row, keys: list[str], names: list[str]) -> Iterator[list[Any]]:
-    head = (row.point.task_id, row.point.arm, *_sweep(keys, row.point.sweep))
-    columns = [[_value(name, *pair) for pair in row.trials.pairs(name).tolist()] for name in names]
-    return ([*head, *line] for line in zip(row.trials.items.tolist(), row.trials.replicates.tolist(), *columns, strict=True))
+def _trial_lines(row: Row, keys: list[str], names: list[str]) -> Iterator[str]:
+    """The lines of 100,000 trials take a while: what needs quotes is quoted once, and a column is divided at once."""
+    head = _csv_line([row.point.task_id, row.point.arm, *_sweep(keys, row.point.sweep)]).rstrip("\n")
+    columns = [map(str, row.trials.items.tolist()), map(str, row.trials.replicates.tolist()),
+               *(_values(name, row.trials.pairs(name)) for name in names)]
+    return (f"{head},{','.join(cells)}\n" for cells in zip(*columns, strict=True))
 
 
-def _value(metric: str, numerator: float, denominator: float) -> str:
-    value = value_of(metric, numerator, denominator)
-    return "" if value is None else repr(value)
+def _values(metric: str, pairs: np.ndarray) -> list[str]:
+    """`value_of` every trial as text, "" where it was not measured."""
+    numerators, denominators = pairs.T
+    if not denominators.any():
+        return [""] * len(pairs)
+    if describe(metric).transform:
+        return ["" if (value := value_of(metric, *pair)) is None else repr(value) for pair in pairs.tolist()]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios = (numerators / denominators).tolist()
+    return [repr(ratio) if chance else "" for ratio, chance in zip(ratios, denominators.tolist(), strict=True)]
+
+
+def _csv_line(cells: list[str]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(cells)
+    return text.getvalue()
 
 
 def _write_csv(path: Path, header: list[str], lines: Iterable[list[Any]]) -> None:

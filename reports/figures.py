@@ -177,6 +177,7 @@ def _draw_panel(axis: Axes, summary: Summary, metric: str, points: list[int]) ->
             axis.plot(*zip(*shown, strict=True), zorder=1, **_curve_look(number, label))
     for marker in markers_of(summary):
         axis.axvline(marker["value"], color="#888888", linewidth=0.8, linestyle="-.", label=plain(marker["label"]), zorder=0)
+    axis.autoscale_view()
     say_not_measured(axis, summary, {places[row.point.point_index] for row in summary.rows
                                      if row.point.point_index in places and row.estimate(metric)})
     scale_x(axis, summary, points, places)
@@ -236,9 +237,9 @@ def _curve_look(number: int, label: str) -> dict[str, Any]:
 def _draw_arrow(axis: Axes, start: tuple[float, float], end: tuple[float, float], colour: str, where: Transform) -> None:
     """From a limit to the value that was seen."""
     arrow = {"arrowstyle": "->", "color": colour, "linewidth": 0.8, "shrinkA": 0, "shrinkB": 0, "mutation_scale": 6}
-    axis.annotate("", end, start, xycoords=where, textcoords=where, arrowprops=arrow)
-    axis.update_datalim([start, end])  # an annotation alone would not widen the axis
-    axis.autoscale_view()
+    drawn = axis.annotate("", end, start, xycoords=where, textcoords=where, arrowprops=arrow)
+    drawn.set_in_layout(False)  # inside of the axes, where measuring thousands of them tells nothing
+    axis.update_datalim([start, end])  # an annotation alone would not widen the axis; `autoscale_view` makes it so
 
 
 def _draw_dots(axis: Axes, summary: Summary, metric: str, points: list[int]) -> None:
@@ -259,6 +260,7 @@ def _draw_dots(axis: Axes, summary: Summary, metric: str, points: list[int]) -> 
     for number, (label, curve) in enumerate(curves_of(summary, metric).items()):
         for value in curve.values():
             axis.axvline(value, zorder=1, **_curve_look(number, label))
+    axis.autoscale_view()
     axis.set_yticks(range(len(summary.arms)), [plain(name) for name in names_of(summary).values()])
     axis.set_ylim(len(summary.arms) - 0.5, -0.5)
     axis.set_xlabel(axis_words(metric))
