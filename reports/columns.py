@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import islice
+from collections.abc import Iterable, Sequence
 from typing import Any, overload
 
 import numpy as np
 
 from channel_sim.store import Trial
 
-_BLOCK = 1000
-"""Trials that are taken up at a time: what they are as objects is forgotten before the next ones are read."""
+_ABSENT = float("nan")
 
 
 class Columns(Sequence[Trial]):
@@ -22,23 +20,34 @@ class Columns(Sequence[Trial]):
     def __init__(self, trials: Iterable[Trial]) -> None:
         self._tasks: dict[str, int] = {}
         self._texts: dict[str, int] = {}
-        self._fractional: set[str] = set()
         heads, seconds = array("q"), array("d")
-        metrics, reasons, ledger = _Table(2), _Table(1), _Table(1)
-        left = iter(trials)
-        while block := list(islice(left, _BLOCK)):
-            for trial in block:
-                heads.extend((self._tasks.setdefault(trial.task_id, len(self._tasks)), trial.item, trial.replicate))
-            seconds.extend([trial.seconds for trial in block])
-            metrics.add([trial.metrics for trial in block])
-            reasons.add([{name: self._texts.setdefault(text, len(self._texts)) for name, text in trial.reasons.items()}
-                         for trial in block])
-            ledger.add([trial.ledger for trial in block])
-            self._fractional |= {name for trial in block for name, value in trial.ledger.items() if type(value) is float}
+        metrics: dict[str, array[float]] = {}
+        reasons: dict[str, array[float]] = {}
+        ledger: dict[str, array[float]] = {}
+        self._fractional: set[str] = set()
+        row = -1
+        for row, trial in enumerate(trials):
+            heads.extend((self._tasks.setdefault(trial.task_id, len(self._tasks)), trial.item, trial.replicate))
+            seconds.append(trial.seconds)
+            for name, pair in trial.metrics.items():
+                column = metrics.get(name)
+                if column is None or len(column) != 2 * row:
+                    column = _column(metrics, name, 2 * row)
+                column.extend(pair)
+            for name, text in trial.reasons.items():
+                _column(reasons, name, row).append(self._texts.setdefault(text, len(self._texts)))
+            for name, value in trial.ledger.items():
+                column = ledger.get(name)
+                if column is None or len(column) != row:
+                    column = _column(ledger, name, row)
+                column.append(value)
+                if not isinstance(value, int):
+                    self._fractional.add(name)
+        num_rows = row + 1
         self._heads, self._seconds = _frozen(heads).reshape(-1, 3), _frozen(seconds)
-        self._metrics = metrics.columns()
-        self._reasons = {name: column[:, 0] for name, column in reasons.columns().items()}
-        self._ledger = {name: column[:, 0] for name, column in ledger.columns().items()}
+        self._metrics = {name: _frozen(_column(metrics, name, 2 * num_rows)).reshape(-1, 2) for name in metrics}
+        self._reasons = {name: _frozen(_column(reasons, name, num_rows)) for name in reasons}
+        self._ledger = {name: _frozen(_column(ledger, name, num_rows)) for name in ledger}
 
     @property
     def items(self) -> np.ndarray:
@@ -94,33 +103,12 @@ class Columns(Sequence[Trial]):
         return Trial(tasks[task], item, replicate, metrics, reasons, ledger, float(self._seconds[index]))
 
 
-class _Table:
-    """Rows of name -> one number or `width` of them, kept as columns; rows of the same names are taken up together."""
-
-    def __init__(self, width: int) -> None:
-        self._width, self._num_rows = width, 0
-        self._parts: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
-
-    def add(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        alike: dict[tuple[str, ...], list[int]] = {}
-        for place, row in enumerate(rows):
-            alike.setdefault(tuple(row), []).append(place)
-        for names, places in alike.items():
-            values = np.array([list(rows[place].values()) for place in places], np.float64)
-            values = values.reshape(len(places), len(names), self._width)  # [rows, names, width]
-            where = np.array(places) + self._num_rows
-            for index, name in enumerate(names):
-                self._parts.setdefault(name, []).append((where, values[:, index]))
-        self._num_rows += len(rows)
-
-    def columns(self) -> dict[str, np.ndarray]:
-        """float64 [rows, width] of every name, NaN where a row has not got it."""
-        columns = {name: np.full((self._num_rows, self._width), np.nan) for name in self._parts}
-        for name, parts in self._parts.items():
-            for where, values in parts:
-                columns[name][where] = values
-            columns[name].flags.writeable = False
-        return columns
+def _column(columns: dict[str, array[float]], name: str, length: int) -> array[float]:
+    """The column, filled up with what is absent to `length` numbers."""
+    column = columns.setdefault(name, array("d"))
+    if len(column) < length:
+        column.extend([_ABSENT] * (length - len(column)))
+    return column
 
 
 def _frozen(values: Any) -> np.ndarray:
