@@ -27,7 +27,9 @@ from sources.models import neighbourhood, weights_file
 from sources.models.fixed_point import tanh_table
 from sources.models.neighbourhood import Neighbourhood
 from sources.models.neighbourhood_network import Architecture, layout
+from sources.plucked_strings import PluckedStrings
 from sources.sound_file import wav_bytes
+from sources.text import python_docs
 from sources.training_neighbourhood import NeighbourhoodSettings, card, chunks, train_bytes
 from tests.chains import untrained_near
 from tests.test_coder import received
@@ -249,6 +251,21 @@ def test_shipped_weights_code_syllables_in_less_than_flac():
     packets = [flac.encode([Tokens(one, 256)])[0][0] for one in chunks_of]
     theirs = sum(int(one.num_bits.sum()) - one.head_bits for one in packets)
     assert sum(ideal_bits("sound-byte-small", one) for one in chunks_of) < theirs
+
+
+@pytest.mark.parametrize("name", ["image-byte-small", "sound-byte-small"])
+def test_every_modality_comes_back_from_what_ships(name):
+    """Catches bytes that the tables of a model leave no room for, and a stream that is longer than its tables say."""
+    tile = Images(size=(32, 64), crop="tile", grey=True).items([3], [KEY])[0].content
+    string = PluckedStrings(item_samples=700, sample_bits=8).items([0], [KEY])[0].content
+    kinds = [np.asarray(tile).ravel(), np.asarray(string), drawn(700), np.zeros(300), np.full(300, 255), np.arange(600) % 2 * 255,
+             np.frombuffer(python_docs()[:700], np.uint8), np.frombuffer(b"ACGTTGCA" * 80, np.uint8)]
+    tokens = [Tokens(one.astype(np.int32), 256) for one in kinds]
+    coder = Entropy(model=build("models", {"name": name}, "scenario.model"), packet_bits=None, header_bits=0)
+    packets, preambles = zip(*coder.encode(tokens))
+    for one, made, found in zip(tokens, packets, coder.receive([received(one) for one in packets], list(preambles)), strict=True):
+        assert found.known.all() and np.array_equal(found.values, one.values)
+        assert made.num_bits.sum() < ideal_bits(name, one.values) + 2
 
 
 @pytest.mark.parametrize("name", ["image-byte-small", "sound-byte-small"])
