@@ -64,8 +64,7 @@ class Row(NamedTuple):
     shared_percent: float
 
     def __str__(self) -> str:
-        half = 1.96 * self.published.std(ddof=1) / self.published.size ** .5 if self.published.size > 1 else float("nan")
-        return (f"{self.published.mean():6.2f} ±{half:5.2f}  adjusted {self.published.mean() + self.shared_percent:6.2f}  "
+        return (f"{_mean(self.published)}  adjusted {self.published.mean() + self.shared_percent:6.2f}  "
                 f"on a link {self.on_a_link.mean():6.2f}")
 
 
@@ -201,9 +200,13 @@ def _judge(kind: str, rows: Mapping[str, Row]) -> None:
             continue
         better, worse = sorted((one, other), key=PUBLISHED[kind].__getitem__)
         gap = rows[worse].published - rows[better].published
-        half = 1.96 * gap.std(ddof=1) / gap.size ** .5 if gap.size > 1 else float("nan")
-        print(f"  published: {better} before {worse} by {PUBLISHED[kind][worse] - PUBLISHED[kind][better]:.1f}; "
-              f"here by {gap.mean():.1f} ± {half:.1f}", flush=True)
+        published = PUBLISHED[kind][worse] - PUBLISHED[kind][better]
+        print(f"  published: {better} before {worse} by {published:.1f}; here by {_mean(gap)}", flush=True)
+
+
+def _mean(rates: np.ndarray) -> str:
+    """With its 95 % interval, where there is more than one."""
+    return f"{rates.mean():6.2f}" + (f" ±{1.96 * rates.std(ddof=1) / rates.size ** .5:5.2f}" if rates.size > 1 else "")
 
 
 if __name__ == "__main__":

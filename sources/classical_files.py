@@ -34,7 +34,7 @@ from channel_sim.checks import RequestError
 from sources import png_damage
 
 _LZMA_MEMORY = 1 << 28
-_PPMD_ORDER = 6
+_PPMD_ORDER, _PPMD_PIECE = 6, 1 << 12
 _PPMD_LEAST_MEMORY, _PPMD_MOST_MEMORY, _PPMD_MEMORY_PER_BYTE = 1 << 24, 1 << 30, 64
 _FLAC_FRAME = 4096
 _SAMPLE_RATE = 16_000  # told in every frame, and of no other effect
@@ -211,7 +211,7 @@ class Zstd(Method):
 
     def expander(self, layout: Layout) -> Expander:
         window = 1 << max(20, (layout.num_bytes + len(layout.dictionary)).bit_length() + 1)
-        more: dict[str, Any] = {"dict_data": _zstd_dictionary(layout.dictionary)} if layout.dictionary else {}
+        more: dict[str, Any] = {"dict_data": zstandard.ZstdCompressionDict(layout.dictionary)} if layout.dictionary else {}
         stream = zstandard.ZstdDecompressor(max_window_size=window, **more).decompressobj()
         return Streamed(layout, lambda piece, _: stream.decompress(piece), lambda: stream.eof, step=16)
 
@@ -238,9 +238,8 @@ class Ppmd(Method):
 
     def compress(self, content: bytes, layout: Layout) -> bytes:
         encoder = pyppmd.Ppmd7Encoder(_PPMD_ORDER, _ppmd_memory(layout))
-        if layout.dictionary:
-            encoder.encode(layout.dictionary)
-        return encoder.encode(content) + encoder.flush(False)
+        _ppmd_encoded(encoder, layout.dictionary)
+        return _ppmd_encoded(encoder, content) + bytes(encoder.flush(False))
 
     def expander(self, layout: Layout) -> Expander:
         told = _ppmd_told(layout.dictionary, _ppmd_memory(layout)) if layout.dictionary else b""
@@ -314,13 +313,8 @@ def _lzma_filters(num_bytes: int) -> list[dict[str, int]]:
 
 
 @lru_cache(maxsize=4)
-def _zstd_dictionary(data: bytes) -> zstandard.ZstdCompressionDict:
-    return zstandard.ZstdCompressionDict(data)
-
-
-@lru_cache(maxsize=4)
 def _zstd_compressor(dictionary: bytes) -> zstandard.ZstdCompressor:
-    more: dict[str, Any] = {"dict_data": _zstd_dictionary(dictionary)} if dictionary else {}
+    more: dict[str, Any] = {"dict_data": zstandard.ZstdCompressionDict(dictionary)} if dictionary else {}
     return zstandard.ZstdCompressor(level=19, write_content_size=False, write_checksum=False, write_dict_id=False, **more)
 
 
@@ -333,7 +327,12 @@ def _ppmd_memory(layout: Layout) -> int:
 @lru_cache(maxsize=4)
 def _ppmd_told(dictionary: bytes, memory: int) -> bytes:
     """What of the stream is written once the dictionary is in it."""
-    return bytes(pyppmd.Ppmd7Encoder(_PPMD_ORDER, memory).encode(dictionary))
+    return _ppmd_encoded(pyppmd.Ppmd7Encoder(_PPMD_ORDER, memory), dictionary)
+
+
+def _ppmd_encoded(encoder: pyppmd.Ppmd7Encoder, content: bytes) -> bytes:
+    # piece by piece: it loses a byte where what it writes at once is longer than its buffer of 32 kB
+    return b"".join(encoder.encode(content[place:place + _PPMD_PIECE]) for place in range(0, len(content), _PPMD_PIECE))
 
 
 def _ppmd_decoded(stream: bytes, tail: bytes, layout: Layout) -> bytes:

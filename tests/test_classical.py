@@ -89,6 +89,15 @@ def test_what_is_decoded_is_what_was_encoded(method: str):
         assert np.array_equal(sent(coder, tokens)[0].bits, packets.bits), "a file is the same every time"
 
 
+@pytest.mark.parametrize("method", [name for name in METHODS if name != "webp"])
+def test_long_noise_comes_back(method: str):
+    """Catches a library that loses a byte where its output outgrows its buffer: PPMd's does, given these bytes in one piece."""
+    coder = Compressor(method=method, packet_bits=None)
+    tokens = tokens_of(random_bytes(120_000, 6))
+    packets, preamble = sent(coder, tokens)
+    assert np.array_equal(heard(coder, received(packets), preamble).values, tokens.values)
+
+
 def nothing(packets: Packets) -> Reception:
     return Reception(np.zeros((0, 0), np.float32), np.zeros(0, bool), np.zeros(0, bool), packets.header)
 
