@@ -70,7 +70,7 @@ def answer(summary: Summary, metric: str) -> list[str]:
 def in_words(found: list[Finding], summary: Summary, metric: str) -> list[str]:
     """`answer` where the findings are at hand."""
     if not found:
-        return [f"No arm has measured the {words(metric)} yet."]
+        return [f"No arm has measured the {words(metric)} yet." if metric else "Nothing has been measured yet."]
     if len(summary.arms) == 1:
         return [_alone(found, metric)]
     runs = runs_of(found, lambda one: frozenset(one.best), summary)

@@ -208,7 +208,7 @@ def test_a_run_without_trials_or_samples_still_has_a_page(tmp_path: Path) -> Non
     write_trials_csv(store, tmp_path / "trials.csv")
     write_summary_csv(store, tmp_path / "summary.csv")
     store.close()
-    assert "No arm has measured" in page
+    assert "Nothing has been measured yet." in page
 
 
 def test_a_transmission_page_shows_every_arm_beside_the_original(tmp_path: Path) -> None:
