@@ -39,8 +39,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("file", type=Path, help="text that is no part of TRAIN")
     parser.add_argument("--folder", type=Path, required=True, help="for vocabularies and weights")
     parser.add_argument("--vocabularies", type=int, nargs="+", default=[256, 1024, 4096, 20000], help="256: bytes")
-    parser.add_argument("--messages", type=int, default=200)
-    parser.add_argument("--cpu-seconds", type=float, default=140)
+    parser.add_argument("--messages", type=int, default=100)
+    parser.add_argument("--cpu-seconds", type=float, default=40)
     return parser.parse_args()
 
 
