@@ -194,7 +194,7 @@ def _row(column: Column, tokenizer: Tokenizer | None, table: Mapping[str, Any]) 
 
 
 def _judge(kind: str, rows: Mapping[str, Row]) -> None:
-    """Whether coders that are published for this kind of data stand in the published order, chunk by chunk."""
+    """Whether coders stand in the order published for this kind of data, and learned ones before the others; chunk by chunk."""
     for one, other in combinations([name for name in PUBLISHED.get(kind, {}) if name in rows], 2):
         if kind == "random":
             continue
@@ -202,6 +202,11 @@ def _judge(kind: str, rows: Mapping[str, Row]) -> None:
         gap = rows[worse].published - rows[better].published
         published = PUBLISHED[kind][worse] - PUBLISHED[kind][better]
         print(f"  published: {better} before {worse} by {published:.1f}; here by {_mean(gap)}", flush=True)
+    first = [min((name for name in names if name in rows), key=lambda name: rows[name].published.mean(), default="")
+             for names in (LEARNED, CLASSICAL)]
+    if all(first):
+        gap = rows[first[1]].published - rows[first[0]].published
+        print(f"  the best learned, {first[0]}, before the best classical, {first[1]}, by {_mean(gap)}", flush=True)
 
 
 def _mean(rates: np.ndarray) -> str:
