@@ -57,7 +57,7 @@ class Online(Coder):
     CS-2005-16 (2005).
     """
 
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int] = 2
     source: ClassVar[str] = "M. Goyal et al., DCC 2019, arXiv 1811.08162; M. Mahoney, Florida Tech CS-2005-16"
     assumptions: ClassVar[tuple[str, ...]] = (
         "Both ends of the online coder run the same program; the data that they were primed with, if any, are not charged.",
