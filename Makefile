@@ -45,7 +45,8 @@ figures: $(VENV)/.installed
 	  parity_or_rate:token_error_rate surprisal_uep:token_error_rate damaged_packets:token_error_rate \
 	  image_codecs:psnr_db-over-bits_per_pixel image_contexts:psnr_db-over-bits_per_pixel \
 	  image_separation_awgn:psnr_db image_separation_rayleigh:psnr_db image_separation_fades:psnr_db \
-	  lossless_table:compression_rate lossless_loss:token_error_rate context_length:compression_rate model_scale:compression_rate \
+	  lossless_table:compression_rate lossless_loss:token_error_rate online_loss:token_error_rate online_lengths:bits_per_byte \
+	  context_length:compression_rate model_scale:compression_rate \
   image_tokens_loss:psnr_db sound_loss:si_sdr_db; do \
 	  $(BIN)/channel-sim run $${run%%:*}; cp results/$${run%%:*}/figures/$${run##*:}.svg docs/figures/$${run%%:*}.svg; done
 	$(BIN)/python -m benchmarks.breakeven
