@@ -40,7 +40,7 @@ def main() -> None:
         _row(label, Tokens(symbols.astype(np.int32), 2), floor, _classical(np.packbits(symbols).tobytes()))
     for file in options.dna:
         bases = _bytes(file).replace(b"\n", b"")
-        _row(file.stem, _tokens(bases), 2.0, _classical(bases) | _context_coders(bases))
+        _row(file.stem, _tokens(bases), None, _classical(bases) | _context_coders(bases))
     if options.text:
         text = _bytes(options.text)[:options.symbols]
         _row(options.text.name, _tokens(text), None, _classical(text) | _ppmd(text))

@@ -297,7 +297,7 @@ def _named(stage: str, table: Mapping[str, Any]) -> dict[str, Any]:
 
 def _anchored(table: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Relative paths in a scenario file are relative to that file, where such a file exists."""
-    for key in ("path", *catalogue.MODEL_KEYS):
+    for key in ("path", "dictionary", "primed", *catalogue.MODEL_KEYS):
         value = table.get(key)
         if isinstance(value, str) and value and (folder / value).exists():
             table[key] = str(folder / value)

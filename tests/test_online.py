@@ -11,6 +11,7 @@ from channel_sim import memo
 from channel_sim.checks import RequestError
 from channel_sim.keys import Key
 from channel_sim.types import Packets, Preamble, Tokens
+from scenarios.scenario import load
 from sources import online, online_arithmetic, online_rules
 from sources.online import Online
 from sources.online_learner import DECISIONS, RULE_WINDOW, fresh
@@ -223,6 +224,16 @@ def test_data_shared_beforehand_are_worth_something(tmp_path: Path):
         coded(primed, [bits(np.zeros(9))])
     with pytest.raises(RequestError, match="coder.primed"):
         coded(Online(primed=str(tmp_path / "none.txt")), [tokens])
+
+
+@pytest.mark.parametrize(("name", "key"), [("online", "primed"), ("compressor", "dictionary")])
+def test_shared_data_lie_beside_the_scenario(tmp_path: Path, name: str, key: str):
+    """Catches scenarios that find what both ends hold beforehand from one working directory alone."""
+    (tmp_path / "shared.txt").write_bytes(b"hello" * 10)
+    method = ', method = "zlib"' if name == "compressor" else ""
+    (tmp_path / "a.toml").write_text('question = "?"\nitems = 1\n[source]\nname = "text"\n[[arm]]\nlabel = "a"\n'
+                                     f'coder = {{ name = "{name}", {key} = "shared.txt"{method} }}\n')
+    assert load(tmp_path / "a.toml").tasks[0].chain.coder.shared_bytes == 50
 
 
 def test_a_learner_that_only_reads_is_one_that_codes():
