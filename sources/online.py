@@ -181,8 +181,9 @@ class Online(Coder):
         fresh_runs = [run for run, known in zip(runs, found, strict=True) if known is None]
         decoded = iter(_side_by_side(lambda run: _decoded(law, run), fresh_runs))
         tokens = [next(decoded) if known is None else np.frombuffer(known, "<i4") for known in found]
-        for name, one in zip(names, tokens, strict=True):
-            memory.put(name, one.astype("<i4").tobytes())
+        for name, known, one in zip(names, found, tokens, strict=True):
+            if known is None:
+                memory.put(name, one.astype("<i4").tobytes())
         return tokens
 
     def _received_runs(self, reception: Reception, sound: np.ndarray, part: range, slots: range) -> list[_ReceivedRun]:
