@@ -44,7 +44,7 @@ def draw_tradeoff(summary: Summary, metric: str, cost: str) -> Figure:
     """`metric` over the mean `cost` of each arm and sweep point, with the 95 % intervals of both.
 
     A reference of the metric is drawn where all arms of a point cost the same, since only there has it a place. Points that go
-    by a name bear it; only the highest where all arms cost the same. The line between them tells their order and nothing else.
+    by a name bear it, above the frame where all arms cost the same. The line between them tells their order and nothing else.
     """
     names = names_of(summary)
     with style():
@@ -87,12 +87,16 @@ def _draw_arm(axis: Axes, summary: Summary, what: tuple[str, str], points: list[
 def _name_points(axis: Axes, summary: Summary, what: tuple[str, str], points: list[int]) -> None:
     metric, cost = what
     for point in points:
-        found = [(y.mean, x.mean) for row in summary.at(point) if (x := row.estimate(cost)) and (y := row.estimate(metric))]
+        found = [(x.mean, y.mean) for row in summary.at(point) if (x := row.estimate(cost)) and (y := row.estimate(metric))]
         name = plain(value_text(summary.points[point][summary.sweep_keys[0]]))
-        for height, place in sorted(found)[-1:] if _common_cost(summary, point, cost) is not None else found:
-            axis.annotate(name, (place, height), (2, 3), textcoords="offset points", rotation=40, rotation_mode="anchor", ha="left",
-                          va="bottom", fontsize=6.5)
-    axis.margins(x=0.12, y=0.2)
+        # above the frame, where no interval crosses it, if one name will do for all arms
+        common = _common_cost(summary, point, cost)
+        places = found if common is None else [(common, 1.0)]
+        for place in places:
+            axis.annotate(name, place, (2, 3), xycoords="data" if common is None else ("data", "axes fraction"), rotation=40,
+                          textcoords="offset points", rotation_mode="anchor", ha="left", va="bottom", fontsize=6.5,
+                          annotation_clip=False)
+    axis.margins(x=0.12, y=0.2 if any(_common_cost(summary, point, cost) is None for point in points) else None)
 
 
 def _ends(one: Estimate) -> tuple[float, float]:
