@@ -76,6 +76,7 @@ CATALOGUE: dict[str, Metric] = {
     "ssim": Metric("1", "higher", "structural similarity, Gaussian window of 11 pixels, of each colour, mean over items", "none"),
     "ms_ssim": Metric("1", "higher", "the same over five scales; for sides of 161 pixels or more", "none"),
     "si_sdr_db": Metric("dB", "higher", "scale-invariant signal-to-distortion ratio of a sound, within ±60 dB, mean over items"),
+    "mse": Metric("1", "lower", "squared error of a vector, per dimension", "none"),
     "exact_item_rate": Metric("1", "higher", "pictures or sounds restored without any error, of all"),
     "undecodable_rate": Metric("1", "lower", "pictures or sounds of which nothing could be decoded, of all"),
     "task_accuracy": Metric("1", "higher", "restored pictures whose class the evaluator tells rightly, of those with a label"),
@@ -97,6 +98,7 @@ CATALOGUE: dict[str, Metric] = {
         "1", "lower", "payload bits, less the head that all files of the coder have, of the source's bits", "none"),
     "adjusted_rate": Metric("1", "lower", "the same, with weights and dictionary spread over 1 GB of the source", "none"),
     "bits_per_pixel": Metric("bit", "lower", "payload, header and preamble bits that the coder sent, per pixel of the image"),
+    "bits_per_dimension": Metric("bit", "lower", "payload, header and preamble bits that the coder sent, per dimension"),
     "ideal_bits_per_token": Metric("bit", "neither", "-log2 P under the tables that coded, per token; not a rate that was sent"),
     "channel_uses_per_sample": Metric("use", "lower", "channel uses, all overhead charged, per source sample (a colour component)"),
     "channel_uses_per_pixel": Metric("use", "lower", "channel uses, all overhead charged, per pixel of the image"),
@@ -284,6 +286,7 @@ def _fidelity(book: Measurement, item: Item, content: Content, missing: np.ndarr
     """Pictures uint8 [H, W, C], sounds int16 or uint8 [n]; another shape is undecodable: grey or silence stands for it."""
     sent = item.content
     picture = _is_picture(sent)
+    _vector(book, item, content)
     if not isinstance(sent, np.ndarray) or not (picture or item.modality == "sound"):
         book.reasons |= dict.fromkeys(_FIDELITY, "the item is neither a picture nor a sound")
         return
@@ -297,6 +300,17 @@ def _fidelity(book: Measurement, item: Item, content: Content, missing: np.ndarr
     book.ratio("undecodable_rate", nothing, 1, "")
     book.ratio("exact_item_rate", np.array_equal(sent, restored), 1, "")
     (_picture if picture else _sound)(book, sent, restored)
+
+
+def _vector(book: Measurement, item: Item, content: Content) -> None:
+    """Vectors of floats [n]; another shape counts as zeros."""
+    sent = item.content
+    if item.modality != "vector" or not isinstance(sent, np.ndarray):
+        book.reasons["mse"] = "the item is not a vector"
+        return
+    same = isinstance(content, np.ndarray) and content.shape == sent.shape
+    restored = np.asarray(content, np.float64) if same else np.zeros(sent.shape)
+    book.ratio("mse", np.sum((sent.astype(np.float64) - restored) ** 2), sent.size, "the item is empty")
 
 
 def _picture(book: Measurement, sent: np.ndarray, restored: np.ndarray) -> None:
@@ -340,6 +354,8 @@ def _rates(book: Measurement, truth: Truth, ledger: Ledger) -> None:
         book.ratio("bits_per_byte", sent, len(truth.item.content), "the item is empty")
     else:
         book.reasons["bits_per_byte"] = "the item is not made of bytes"
+    dimensions = len(truth.item.content) if truth.item.modality == "vector" else 0
+    book.ratio("bits_per_dimension", sent, dimensions, "the item is not a vector")
     _published_rates(book, truth, ledger)
     if truth.packets.ideal_bits is None:
         book.reasons["ideal_bits_per_token"] = "no model coded the tokens"

@@ -38,7 +38,9 @@ from sources import (
     classical,
     codecs,
     coder,
+    diffc,
     fixed_length,
+    gaussian,
     images,
     masked_coder,
     online,
@@ -68,6 +70,7 @@ CATALOGUE: Mapping[str, Mapping[str, type[Component]]] = MappingProxyType({
         "hmm_k": synthetic.HmmK,
         "random_bytes": synthetic.RandomBytes,
         "dna": sequences.Dna,
+        "gaussian_vector": gaussian.GaussianVector,
     },
     "tokenizers": {
         "bytes": tokenizers.BytesTokenizer,
@@ -82,6 +85,7 @@ CATALOGUE: Mapping[str, Mapping[str, type[Component]]] = MappingProxyType({
         "png": codecs.Png,
         "bpe": bpe.Bpe,
         "vq_image": vq_image.VqImage,
+        "diffc": diffc.Diffc,
         "keras_hub": keras_hub.KerasHubTokenizer,
     },
     "models": {

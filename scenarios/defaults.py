@@ -11,6 +11,7 @@ from channel_sim.codes import SOFT_OUTPUT
 from channel_sim.stages import Component
 from channel_sim.trial import Chain
 from scenarios import catalogue
+from sources.gaussian import GaussianLaw
 
 
 def fill(stage: str, table: dict[str, Any], built: Mapping[str, Component], where: str) -> dict[str, Any]:
@@ -23,6 +24,9 @@ def fill(stage: str, table: dict[str, Any], built: Mapping[str, Component], wher
     sample_bits = getattr(built.get("tokenizer", built.get("source")), "sample_bits", None)
     if "sample_bits" in fields and sample_bits is not None:
         table.setdefault("sample_bits", sample_bits)
+    source = built.get("source")
+    if issubclass(cls, GaussianLaw) and isinstance(source, GaussianLaw):
+        table = {key: getattr(source, key) for key in GaussianLaw.model_fields} | table
     if "model" in fields:
         # decoder ngram takes no other model, so it names none
         kind = catalogue.models_for(cls)

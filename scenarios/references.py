@@ -11,7 +11,7 @@ import numpy as np
 from channel_sim import theory
 from channel_sim.arq import Arq
 from channel_sim.link import CodedLink
-from channel_sim.losses import GilbertElliott, PacketLoss, ThreeState
+from channel_sim.losses import GilbertElliott, Ideal, PacketLoss, ThreeState
 from channel_sim.parity import ReedSolomon
 from channel_sim.protection import NoProtection, Repeat
 from channel_sim.stages import Channel
@@ -19,7 +19,9 @@ from channel_sim.store import Curve
 from channel_sim.theory import LossChain
 from channel_sim.trial import Chain
 from scenarios.scenario import Scenario
+from sources.diffc import Diffc
 from sources.fixed_length import FixedLength
+from sources.gaussian import GaussianVector
 from sources.synthetic import Bernoulli, Markov
 from sources.text import BytesFile, Text
 from sources.tokenizers import BytesTokenizer, Symbols
@@ -47,6 +49,7 @@ def _closed_forms(chain: Chain, num_items: int) -> Iterator[Value]:
     yield from _uncoded_link(chain)
     yield from _coded_link(chain)
     yield from _packet_protection(chain, num_items)
+    yield from _gaussian_diffusion(chain)
 
 
 def _markov_concealment(chain: Chain) -> Iterator[Value]:
@@ -63,6 +66,19 @@ def _markov_concealment(chain: Chain) -> Iterator[Value]:
         error = theory.markov_map_error(flip, loss, sides)
         yield label, "recovered_fraction", 1 - error, "symbol-wise MAP of a symmetric Markov source over independent erasures"
         yield label, "token_error_rate", loss * error, "symbol-wise MAP of a symmetric Markov source over independent erasures"
+
+
+def _gaussian_diffusion(chain: Chain) -> Iterator[Value]:
+    """Of Gaussian vectors of which all that was meant to be sent arrives."""
+    source, diffc = chain.source, chain.tokenizer
+    if not (isinstance(source, GaussianVector) and isinstance(diffc, Diffc) and isinstance(chain.channel, Ideal)):
+        return
+    if diffc.target_bits is not None or diffc.law != source.law:
+        return
+    spectrum, bits = source.axes.spectrum, diffc.bits_per_dimension
+    distortion = theory.diffusion_distortion(spectrum, diffc.remaining_variances(bits), diffc.reconstruction)
+    yield f"{diffc.short_name}, closed form", "mse", distortion, "Theis, Salimans, Hoffman, Mentzer, arXiv 2206.08889 (2022)"
+    yield "Shannon's D(R)", "mse", theory.gaussian_distortion(spectrum, bits), "reverse water-filling; over the information"
 
 
 # ---------------------------------------------------------------- links

@@ -31,7 +31,8 @@ _DEFAULTS = {"source": "text", "coder": "fixed_length", "protection": "none", "c
 JUDGE = "evaluator"
 """The stage that a scenario may leave out, and no arm has of its own: all are judged alike."""
 _KINDS = {**STAGES, JUDGE: "evaluators"}
-_TOKENIZERS = {"text": "bytes", "bytes": "bytes", "image": "pixels", "sound": "pcm", "symbols": "symbols"}
+_TOKENIZERS = {"text": "bytes", "bytes": "bytes", "image": "pixels", "sound": "pcm", "symbols": "symbols",
+               "vector": "diffc"}
 """Modality of a source -> the tokenizer that it has where none is given."""
 Tables = dict[str, dict[str, Any]]
 

@@ -24,6 +24,7 @@ from channel_sim.theory.finite_blocklength import (
     normal_approximation_ebno_db,
     normal_approximation_rate,
 )
+from channel_sim.theory.gaussian import diffusion_distortion, gaussian_distortion, remaining_variances
 from channel_sim.theory.loss_chains import (
     LossChain,
     gilbert_autocorrelation,
@@ -76,6 +77,8 @@ __all__ = [
     "bsc_random_coding_bound",
     "constrained_capacity",
     "crc_undetected_fraction",
+    "diffusion_distortion",
+    "gaussian_distortion",
     "gilbert_autocorrelation",
     "gilbert_burst_probability",
     "gilbert_statistics",
@@ -102,6 +105,7 @@ __all__ = [
     "random_linear_failure_over_chain",
     "random_linear_failure_probability",
     "rayleigh_ergodic_capacity",
+    "remaining_variances",
     "repetition_residual_loss",
     "rician_outage_probability",
     "shannon_limit_ebno_db",
