@@ -12,10 +12,9 @@ from channel_sim.checks import RequestError
 from channel_sim.keys import Key
 from channel_sim.types import Packets, Preamble, Tokens
 from scenarios.scenario import load
-from sources import online, online_arithmetic, online_rules
-from sources.online import Online
-from sources.online_learner import DECISIONS, RULE_WINDOW, fresh
-from sources.online_stream import Reader, Writer, learn
+from sources.online import Online, arithmetic, rules
+from sources.online.learner import DECISIONS, RULE_WINDOW, fresh
+from sources.online.stream import Reader, Writer, learn
 from sources.text import python_docs
 from tests.test_masked_coder import reception
 
@@ -78,7 +77,7 @@ def test_threads_change_nothing(monkeypatch: pytest.MonkeyPatch):
     """Catches lanes that share a learner, and streams that depend on how many run at a time."""
     coder, tokens = Online(lanes=5), text(4000)
     many = coded(coder, [tokens])[0]
-    monkeypatch.setattr(online.os, "sched_getaffinity", lambda process: {0})
+    monkeypatch.setattr("sources.online.coder.os.sched_getaffinity", lambda process: {0})
     one = coded(coder, [tokens])[0]
     assert np.array_equal(one[0].bits, many[0].bits) and one[1] == many[1]
     assert np.array_equal(heard(coder, *many)[1], tokens.values)
@@ -132,20 +131,20 @@ def test_the_search_finds_the_planted_set(mask_lags: tuple[int, ...]):
     learner.decisions[:3000] = symbols
     learner.scalars[DECISIONS] = 3000
     assert learner.decisions.size == 2 * RULE_WINDOW
-    online_rules.search(learner)
-    mask, sign = learner.rules[0, online_rules.MASK], learner.rules[0, online_rules.SIGN]
+    rules.search(learner)
+    mask, sign = learner.rules[0, rules.MASK], learner.rules[0, rules.SIGN]
     assert {lag for lag in range(1, 65) if int(mask) >> (lag - 1) & 1} == set(mask_lags) and sign == 1
 
 
 def test_tables_are_those_of_the_closed_form():
     """Catches a table that drifts as it is built: logistic function within half a step, and its inverse."""
-    x = np.arange(-online_arithmetic.LIMIT, online_arithmetic.LIMIT + 1)
-    exact = 65536 / (1 + np.exp(-x / online_arithmetic.UNIT))
-    assert np.abs(online_arithmetic.SQUASH[1:] - exact).max() < 0.5001 + 1  # clipped to 65,535 at most
+    x = np.arange(-arithmetic.LIMIT, arithmetic.LIMIT + 1)
+    exact = 65536 / (1 + np.exp(-x / arithmetic.UNIT))
+    assert np.abs(arithmetic.SQUASH[1:] - exact).max() < 0.5001 + 1  # clipped to 65,535 at most
     middle = slice(6000, 59_000)
     probability = np.arange(65536)[middle] / 65536
-    wanted = online_arithmetic.UNIT * np.log(probability / (1 - probability))
-    assert np.abs(online_arithmetic.STRETCH[middle] - wanted).max() <= 1
+    wanted = arithmetic.UNIT * np.log(probability / (1 - probability))
+    assert np.abs(arithmetic.STRETCH[middle] - wanted).max() <= 1
 
 
 def test_a_stream_laid_aside_goes_on_as_if_nothing_had_been(tmp_path: Path):

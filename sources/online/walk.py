@@ -13,9 +13,9 @@ import math
 import numpy as np
 from numba import njit
 
-from sources import online_contexts, online_mixing, online_rules
-from sources.online_arithmetic import ONE, UNIT
-from sources.online_learner import END_RULES, POSITION, Learner
+from sources.online import contexts, mixing, rules
+from sources.online.arithmetic import ONE, UNIT
+from sources.online.learner import END_RULES, POSITION, Learner
 
 REGISTER_BITS = 48
 TOP = (1 << REGISTER_BITS) - 1
@@ -38,18 +38,18 @@ def walk(learner: Learner, mode: int, tokens: np.ndarray, registers: np.ndarray,
     group_bits = min(bits, 4)
     places = np.zeros(3, np.int64)
     for which in range(tokens.size):
-        online_contexts.begin_token(learner)
+        contexts.begin_token(learner)
         path, cost = 1, 0.0
         for depth in range(bits):
             if depth % group_bits == 0:
-                online_contexts.begin_group(learner, path, group_bits)
+                contexts.begin_group(learner, path, group_bits)
                 node = 1
-            met = online_contexts.predict(learner, path, depth, node)
-            trust = online_rules.predict(learner, depth)
+            met = contexts.predict(learner, path, depth, node)
+            trust = rules.predict(learner, depth)
             learner.inputs[END_RULES] = UNIT
             _choose(learner, path, depth, met, trust)
-            output = online_mixing.mix(learner, path)
-            one = online_mixing.refine(learner, output, path, places)
+            output = mixing.mix(learner, path)
+            one = mixing.refine(learner, output, path, places)
             if mode == READ:
                 decision = _read(registers, octets, limit, one)
                 if decision < 0:
@@ -60,14 +60,14 @@ def walk(learner: Learner, mode: int, tokens: np.ndarray, registers: np.ndarray,
                     _write(registers, octets, one, decision)
             if costs.size:
                 cost -= math.log2((one if decision else ONE - one) / ONE)
-            online_mixing.learn(learner, path, online_mixing.squashed(output), decision)
-            online_mixing.learn_refined(learner, places, decision)
-            online_contexts.learn(learner, node, decision)
-            online_rules.learn(learner, decision)
+            mixing.learn(learner, path, mixing.squashed(output), decision)
+            mixing.learn_refined(learner, places, decision)
+            contexts.learn(learner, node, decision)
+            rules.learn(learner, decision)
             node = 2 * node | decision
             path = 2 * path | decision
         token = path - (1 << bits)
-        online_contexts.end_token(learner, token)
+        contexts.end_token(learner, token)
         tokens[which] = token
         if mode == WRITE and limit >= 0 and not _fits(registers, limit):
             return which

@@ -14,8 +14,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from channel_sim.checks import RequestError
-from sources.online_learner import Learner
-from sources.online_walk import HIGH, LEARN, LOW, NUM_BYTES, READ, REGISTER_BITS, TOP, WINDOW, WRITE, walk
+from sources.online.learner import Learner
+from sources.online.walk import HIGH, LEARN, LOW, NUM_BYTES, READ, REGISTER_BITS, TOP, WINDOW, WRITE, walk
 
 FORMAT = "channel-sim online stream 1"
 _BLOCK = 1 << 14

@@ -21,8 +21,8 @@ from channel_sim.stages import Coder
 from channel_sim.types import Evidence, Packets, Preamble, Reception, Tokens, bits_for
 from sources.coder import CodedRun
 from sources.entropy import at_least_a_bit, in_rows
-from sources.online_learner import Learner, copied, fresh
-from sources.online_stream import Reader, Writer, learn, settled_bits
+from sources.online.learner import Learner, copied, fresh
+from sources.online.stream import Reader, Writer, learn, settled_bits
 from sources.text import read_data
 
 _LARGEST = 2**31 - 1

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sources.online_arithmetic import EVEN, EXPECTED, LIMIT, ONE, SQUASH
+from sources.online.arithmetic import EVEN, EXPECTED, LIMIT, ONE, SQUASH
 
 HISTORY_ORDERS = (1, 2, 3, 4, 5, 6, 8, 12, 16)
 MEAN_ORDERS = (0, 1, 2, 3, 4, 6, 8, 11, 16)
@@ -45,7 +45,7 @@ class Learner(NamedTuple):
     runs, run_meanings: int64, the token that last followed a context and how often in a row, and what that is worth
     matches, match_state, match_meanings: int32 [3, n] where a context last ended; int64 [3, 2] where each match goes on, and its
                length; what such a length is worth
-    rules:     int64 [rules, 6], see `sources.online_rules`; rule_meanings: uint32, what their predictions are worth
+    rules:     int64 [rules, 6], see `sources.online.rules`; rule_meanings: uint32, what their predictions are worth
     contexts, bases, mean_bases, run_slots: int64, the places of this token's contexts, found anew for each
     inputs:    int32 [inputs]; slots, signs: where each came from
     weights:   int32 [sets, inputs] of all mixers, final_weights int32 [1024, mixers]; chosen: int64 the sets of this decision

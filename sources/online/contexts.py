@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from sources.online_arithmetic import AFTER, EVEN, SEEN, STRETCH, learned
-from sources.online_learner import (
+from sources.online.arithmetic import AFTER, EVEN, SEEN, STRETCH, learned
+from sources.online.learner import (
     HIGHEST_ORDER,
     HISTORY_ORDERS,
     LAST_WORD,

@@ -17,9 +17,9 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from sources.online_arithmetic import EVEN, STRETCH, learned
-from sources.online_contexts import END
-from sources.online_learner import DECISIONS, NUM_RULES, PAST_BITS, RULE_LAGS, RULE_WINDOW, Learner
+from sources.online.arithmetic import EVEN, STRETCH, learned
+from sources.online.contexts import END
+from sources.online.learner import DECISIONS, NUM_RULES, PAST_BITS, RULE_LAGS, RULE_WINDOW, Learner
 
 MASK, SIGN, OPEN_HITS, LOOP, LOOP_HITS, LOOP_AGE = range(6)
 """Columns of a rule: its lags as bits (0: none), the parity's sign, the last 64 successes, the closed loop's bits, its successes,

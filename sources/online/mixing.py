@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from sources.online_arithmetic import LIMIT, ONE, learned, squashed
-from sources.online_learner import DECISIONS, MIXER_SIZES, NUM_INPUTS, NUM_MIXERS, POSITION, Learner
+from sources.online.arithmetic import LIMIT, ONE, learned, squashed
+from sources.online.learner import DECISIONS, MIXER_SIZES, NUM_INPUTS, NUM_MIXERS, POSITION, Learner
 
 _FIRST_SET = np.concatenate([[0], np.cumsum(MIXER_SIZES)])
 _HEAVIEST = 1 << 22
