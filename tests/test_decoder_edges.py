@@ -18,7 +18,7 @@ from tests.chains import chain_with
 
 NAMES = list(catalogue.CATALOGUE["decoders"])
 TAKES_A_MODEL = ("lm_greedy", "bidirectional", "lm_beam", "posterior_sample")
-GIVES_UP = ("none", "repeat_last", "neighbour_mean", "interpolate", "biharmonic")
+GIVES_UP = ("none", "repeat_last", "neighbour_mean", "interpolate", "biharmonic", "autoregressive")
 """No prior: what nothing was received of is LOST; of `repeat_last` and `neighbour_mean` if nothing was received at all."""
 
 
