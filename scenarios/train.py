@@ -29,6 +29,8 @@ def add_trainers(models: Any) -> None:
                   _image_masked)
     _add_pictures(models, "bytes", "byte model of grey pictures or of 8-bit sounds (width = 0), exact in integers once trained",
                   _bytes, sounds="; or a sound or a folder of sounds")
+    _add_pictures(models, "diffusion", "denoiser of 32x32 RGB pictures at many noise levels, exact in integers once trained",
+                  _diffusion)
     _add_classifier(models)
 
 
@@ -168,6 +170,12 @@ def _bytes(options: argparse.Namespace) -> int:
     from sources.training_neighbourhood import train_bytes
 
     return _trained("bytes", train_bytes, options)
+
+
+def _diffusion(options: argparse.Namespace) -> int:
+    from sources.training_diffusion import train_diffusion
+
+    return _trained("diffusion", train_diffusion, options)
 
 
 def _add_classifier(models: Any) -> None:

@@ -1,0 +1,233 @@
+"""The learned denoiser: exact integers in any company, the law of its Gaussian prior, what it learns, and how it goes on."""
+
+import json
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from scipy.fft import dctn, idctn
+from threadpoolctl import threadpool_limits
+
+from channel_sim.checks import RequestError
+from channel_sim.keys import Key
+from scenarios.cli import main
+from sources.images import Images
+from sources.models import diffusion, fixed_point, weights_file
+from sources.models.diffusion import NUM_LEVELS, UNIT, Denoiser, DiffusionSmall, amplitudes, quantised
+from sources.models.diffusion_network import Architecture, folded, unfolded
+from sources.models.vq_network import NumpyLayers
+from sources.training_diffusion import DiffusionSettings, noisy_pictures, train_diffusion
+
+KEY = Key(10)
+SMALL = Architecture(fine=12, wide=16, early_blocks=1, coarse_blocks=1, late_blocks=1)
+TRAINED = DiffusionSettings(**SMALL.model_dump(), batch=8, updates=12, updates_per_checkpoint=6, set_aside_every=3, memory=0.9)
+COLOUR_AXES = np.array([[1, 1, 1], [1, 0, -1], [1, -2, 1]]) / np.sqrt([[3], [2], [6]])
+
+
+def smooth(key: Key, count: int) -> np.ndarray:
+    """float64 [count, 32, 32, 3] from -1 to 1: the power of a coefficient falls with its frequency, as pictures have it."""
+    frequency = np.hypot(*np.mgrid[:32, :32])[..., None]
+    return np.clip(idctn(key.normal(count, 32, 32, 3) * 4 / (1 + frequency) ** 1.5, axes=(1, 2), norm="ortho"), -1, 1)
+
+
+@pytest.fixture(scope="module")
+def drawn() -> Denoiser:
+    """A small denoiser whose weights are as drawn, but loud, so that its answer depends on all of them."""
+    weights = SMALL.initial(KEY.child("weights"))
+    weights["pixels"] *= 5
+    weights |= {name: KEY.child(name).normal(*weights[name].shape) * 0.2 for name in weights if name.endswith("_bias")}
+    return Denoiser(diffusion.stored(weights, diffusion.fitted_prior(smooth(KEY.child("fit"), 64))))
+
+
+def photographs(count: int) -> np.ndarray:
+    """float64 [count, 32, 32, 3]: parts of photographs that nothing was trained on."""
+    source = Images(size=32, crop="tile", scale=0.25)
+    chosen = np.linspace(0, source.num_items - 1, count).astype(int)
+    return np.stack([np.asarray(item.content) for item in source.items(chosen, [KEY] * count)]) / 127.5 - 1
+
+
+def test_levels_are_eighths_of_an_octave():
+    """Catches a ratio of amplitudes where one of powers is meant, and levels that jump where the octave does."""
+    alpha, sigma = amplitudes(np.arange(NUM_LEVELS))
+    np.testing.assert_allclose(np.square(alpha) + np.square(sigma), 1, rtol=1e-15)
+    np.testing.assert_allclose(np.square(alpha / sigma), 2.0 ** (np.arange(NUM_LEVELS) / 8 - 12), rtol=1e-14)
+    assert np.array_equal(quantised(np.array([0.5, -1e9, 3e-4])), [2048, -32767, 1])
+
+
+def test_a_prior_is_the_gaussian_posterior_of_cosine_coefficients(drawn):
+    """Catches a transform that is not orthonormal, colours in the wrong order and a gain of the wrong amplitude.
+
+    The reference is SciPy's transform and the posterior mean of independent Gaussians, in floating point.
+    """
+    prior, pictures = drawn.prior, smooth(KEY.child("other"), 6)
+    power = np.square(dctn((smooth(KEY.child("fit"), 64) - prior.mean * UNIT), axes=(1, 2), norm="ortho") @ COLOUR_AXES.T).mean(0)
+    np.testing.assert_allclose(prior.variances, power, rtol=0.05, atol=1e-6)  # of fits, each coefficient in units of 2^-12
+    levels = np.array([0, 60, 100, 140, 180, 208])
+    noisy = noisy_pictures(pictures, levels, KEY.child("noise"))
+    alpha, sigma = (one[:, None, None, None] for one in amplitudes(levels))
+    spectrum = dctn(noisy * UNIT - alpha * prior.mean * UNIT, axes=(1, 2), norm="ortho") @ COLOUR_AXES.T
+    shrunk = spectrum * alpha * prior.variances / (alpha ** 2 * prior.variances + sigma ** 2)
+    expected = idctn(shrunk @ COLOUR_AXES, axes=(1, 2), norm="ortho") + prior.mean * UNIT
+    found = prior.estimate(noisy, levels) * UNIT
+    assert np.abs(found - expected).max() < 6 * UNIT and np.abs(found[3] - expected[4]).max() > 60 * UNIT
+
+
+def test_a_prior_expects_the_error_it_makes():
+    """Catches an rms of the wrong level or of coefficients where pixels are meant; the negative control is an octave off."""
+    prior = diffusion.fitted_prior(smooth(KEY.child("fit"), 64))
+    for level in (40, 100, 160):
+        spectrum = KEY.child("draw", level).normal(150, 32, 32, 3) * np.sqrt(prior.variances)
+        pictures = idctn(spectrum @ COLOUR_AXES, axes=(1, 2), norm="ortho") + prior.mean * UNIT
+        levels = np.full(150, level)
+        left = prior.estimate(noisy_pictures(pictures, levels, KEY.child("noise", level)), levels) * UNIT - pictures
+        measured = np.sqrt(np.square(left).mean())
+        assert abs(measured / prior.rms[level] - 1) < 0.02
+        assert abs(measured / prior.rms[level + 8] - 1) > 0.04
+
+
+def test_folds_are_those_of_the_picture_tokenizer_and_unfold():
+    """Catches rows and columns of a square that change places between training, running and going back."""
+    some = KEY.child("fold").normal(3, 6, 4, 5)
+    assert np.array_equal(folded(some)[:1], NumpyLayers({}).folded(some[:1])) and np.array_equal(unfolded(folded(some)), some)
+
+
+def test_means_are_the_same_whatever_the_company_and_the_threads(drawn):
+    """Catches sums that depend on the batch, its order or the number of threads, at every level and far outside its range."""
+    levels = np.linspace(0, NUM_LEVELS - 1, 19).astype(int)
+    noisy = quantised(KEY.child("z").normal(19, 32, 32, 3))
+    noisy[::6] = np.where(noisy[::6] > 0, 32767, -32767)
+    noisy[1::6] = 32767
+    together = drawn.means(noisy, levels)
+    assert together.dtype == np.int32 and np.abs(together).max() == 4096
+    alone = np.concatenate([drawn.means(one[None], int(level)) for one, level in zip(noisy, levels)])
+    assert np.array_equal(together, alone) and np.array_equal(together[::-1], drawn.means(noisy[::-1], levels[::-1]))
+    for threads in (1, 2):
+        with threadpool_limits(threads):
+            parts = [drawn.means(noisy[some], levels[some]) for some in (slice(7), slice(7, None))]
+            assert np.array_equal(together, np.concatenate(parts))
+    assert drawn.means(noisy[:0], 3).shape == (0, 32, 32, 3)
+
+
+class Plain:
+    """The network once more, in Python's own way: 64-bit integers, sums of shifted places, one picture."""
+
+    def __init__(self, weights: fixed_point.Weights) -> None:
+        self.weights = weights
+
+    def sums(self, name: str, given: np.ndarray) -> np.ndarray:
+        matrix, scale = self.weights[name].astype(np.int64), self.weights[f"{name}_scale"].astype(np.int64)
+        side = 3 if len(matrix) == 9 * given.shape[2] else 1
+        height, width, _ = given.shape
+        padded = np.pad(given, ((side // 2,) * 2, (side // 2,) * 2, (0, 0)))
+        total = np.zeros((height, width, matrix.shape[1]), np.int64)
+        for place, kernel in enumerate(matrix.reshape(side * side, given.shape[2], -1)):
+            total += padded[place // side:place // side + height, place % side:place % side + width] @ kernel
+        return np.clip((total * scale + 2**23) >> 24, -2**16, 2**16) + self.weights[f"{name}_bias"]
+
+    def answer(self, factors: np.ndarray, features: np.ndarray, blocks: dict[str, int]) -> np.ndarray:
+        told = self.sums("level", features.reshape(1, 1, -1).astype(np.int64))[0, 0]
+        place = skipped = self.sums("near", folded(factors[None])[0].astype(np.int64))
+        for name, channels in blocks.items():
+            if name == "coarse_0":
+                skipped, place = place, self.sums("down", folded(self.cut(place)[None])[0])
+            if name == "late_0":
+                place = skipped + unfolded(self.sums("up", self.cut(place))[None])[0]
+            level, told = told[:channels], told[channels:]
+            place = place + self.sums(f"{name}_outer", np.maximum(self.cut(self.sums(f"{name}_inner", self.cut(place)) + level), 0))
+        return unfolded(self.sums("pixels", self.cut(place))[None])[0]
+
+    @staticmethod
+    def cut(place: np.ndarray) -> np.ndarray:
+        return np.clip((place + 4) >> 3, -127, 127)
+
+
+@pytest.mark.parametrize("sizes", [SMALL, Architecture(fine=115, wide=115, early_blocks=1, coarse_blocks=1, late_blocks=1)])
+def test_sums_are_exact_even_the_longest(sizes):
+    """Catches products that float32 does not hold exactly, at the largest sizes and weights too, and roundings out of place."""
+    weights = sizes.initial(KEY.child("exact"))
+    if sizes.fine == 115:  # signs of the weights alone: every product is 127 * 127 or nearly
+        weights = {name: np.sign(one) * 0.02 if one.ndim == 2 else one + 0.3 for name, one in weights.items()}
+    whole = diffusion.stored(weights, diffusion.fitted_prior(smooth(KEY.child("fit"), 8)))
+    denoiser, level = Denoiser(whole), np.array([120])
+    told = diffusion.given(denoiser.prior, noisy_pictures(smooth(KEY.child("z"), 1), level, KEY.child("noise")), level)
+    answer = Plain(whole).answer(told.factors[0], diffusion.features(level)[0], denoiser.architecture.blocks)
+    scale = denoiser.prior.rms[120] * 2.0**-10 / UNIT
+    expected = np.clip(told.estimate[0] + np.rint(answer * scale), -4096, 4096)
+    found = denoiser.means(noisy_pictures(smooth(KEY.child("z"), 1), level, KEY.child("noise")), 120)[0]
+    assert np.array_equal(found, expected) and np.abs(answer).max() > 100
+
+
+def test_other_shapes_and_other_files_are_refused(tmp_path, drawn):
+    """Catches tracebacks where a picture of another size, another model's weights or a damaged file are given."""
+    with pytest.raises(RequestError, match="tiles"):
+        drawn.means(np.zeros((1, 16, 32, 3), np.int32), 5)
+    with pytest.raises(RequestError, match="train diffusion"):
+        DiffusionSmall(path=str(tmp_path / "none.safetensors")).denoiser()
+    with pytest.raises(RequestError, match="not of format"):
+        DiffusionSmall(path=str(weights_file.FOLDER / "vq-image.safetensors")).denoiser()
+
+
+def test_small_pictures_and_wrong_keys_are_refused(tmp_path, capsys):
+    """Catches hours of training that end in an error."""
+    np.save(tmp_path / "small.npy", np.zeros((4, 24, 40, 3), np.uint8))
+    (tmp_path / "c.toml").write_text("fine = 116")
+    request = ["train", "diffusion", "--config", str(tmp_path / "c.toml"), "--data", str(tmp_path / "small.npy"), "--out",
+               str(tmp_path / "d.safetensors")]
+    assert main(request) == 2 and "fine" in capsys.readouterr().err
+    (tmp_path / "c.toml").write_text("")
+    assert main(request) == 2 and "32 pixels a side" in capsys.readouterr().err
+
+
+class Killed(Exception):
+    """Stands for a process that dies."""
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, object]]:
+    """A training that was not interrupted: its data, its weights and its trainer."""
+    folder = tmp_path_factory.mktemp("diffusion")
+    pictures = np.rint((smooth(KEY.child("train"), 24) + 1) * 127.5).astype(np.uint8)
+    np.save(folder / "stack.npy", pictures)
+    train_diffusion(TRAINED, [folder / "stack.npy"], folder / "whole.safetensors")
+    yield {"data": [folder / "stack.npy"], "out": folder / "whole.safetensors", "folder": folder}
+
+
+@pytest.mark.slow
+@pytest.mark.sionna
+def test_killed_and_resumed_it_is_the_same_training(trained):
+    """Catches anything a checkpoint forgets: weights and their means, moments, the number of the update, curve."""
+    def die(done: int, total: int) -> None:
+        if done == 8:
+            raise Killed
+
+    out = trained["folder"] / "again.safetensors"
+    with pytest.raises(Killed):
+        train_diffusion(TRAINED, trained["data"], out, progress=die)
+    train_diffusion(TRAINED, trained["data"], out, resume=True)
+    assert out.read_bytes() == trained["out"].read_bytes()
+    curves = [json.loads(one.with_suffix(".json").read_text())["curve"] for one in (out, trained["out"])]
+    assert [(one["updates"], one["held_out"]) for one in curves[0]] == [(one["updates"], one["held_out"]) for one in curves[1]]
+    with pytest.raises(RequestError, match="another fine"):
+        train_diffusion(TRAINED.model_copy(update={"fine": 8}), trained["data"], out, resume=True)
+
+
+@pytest.mark.slow
+@pytest.mark.sionna
+def test_running_means_are_those_of_the_weights(tmp_path):
+    """Catches means that lag by more than they should, that start from 0, and a training that is measured by other weights."""
+    from sources.training_diffusion import DiffusionTrainer
+    from sources.training_pictures import Collection
+
+    pictures = list(np.rint((smooth(KEY.child("train"), 6) + 1) * 127.5).astype(np.uint8))
+    trainer = DiffusionTrainer(TRAINED, [Collection("some", "", pictures, pictures)])
+    mean = np.zeros(())
+    for number in range(12):
+        before, memory = trainer.weights()["near"], min(TRAINED.memory, number / (number + 9))
+        mean = memory * mean + (1 - memory) * before
+        trainer.update()
+    np.testing.assert_allclose(trainer.weights()["mean_near"], mean, rtol=1e-5, atol=1e-7)
+    assert np.abs(mean - trainer.weights()["near"]).max() > 1e-4
+    held_out = trainer.held_out()
+    for name in SMALL.shapes():
+        trainer.model.weight[name].assign(0 * trainer.model.weight[name])
+    assert trainer.held_out() == held_out
