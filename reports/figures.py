@@ -204,7 +204,7 @@ def _draw_series(axis: Axes, measured: list[tuple[float, Estimate]], number: int
             (mark,) = axis.plot([place], [one.high], markerfacecolor="white", zorder=3, **(look | {"linestyle": "none"}))
             mark.set_transform(apart)
         elif one.method in ("upper limit", "lower limit"):
-            end = one.high if one.method == "upper limit" else one.low
+            end = one.high if one.method == "upper limit" else max(one.low, _SMALLEST) if log else one.low
             _draw_arrow(axis, (place, end), (place, one.mean), look["color"], _beside(axis, number))
         else:
             low = max(one.low, _SMALLEST) if log else one.low
@@ -239,6 +239,8 @@ def _draw_arrow(axis: Axes, start: tuple[float, float], end: tuple[float, float]
     arrow = {"arrowstyle": "->", "color": colour, "linewidth": 0.8, "shrinkA": 0, "shrinkB": 0, "mutation_scale": 6}
     drawn = axis.annotate("", end, start, xycoords=where, textcoords=where, arrowprops=arrow)
     drawn.set_in_layout(False)  # inside of the axes, where measuring thousands of them tells nothing
+    if start[1] == _SMALLEST:  # a limit of 0, which a log axis does not reach
+        drawn.arrow_patch.set_clip_path(axis.patch)  # type: ignore[union-attr]
     axis.update_datalim([start, end])  # an annotation alone would not widen the axis; `autoscale_view` makes it so
 
 

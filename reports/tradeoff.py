@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from reports.axes import axis_words, categories_of, curves_of, is_log, names_of, plain
 from reports.figures import add_legend, arm_look, label_axes, lay_out, limit_y, save, style
 from reports.statistics import Estimate
-from reports.summary import Summary, value_text
+from reports.summary import Row, Summary, value_text
 
 COSTS = ("channel_uses_per_sample", "channel_uses_per_pixel", "bits_per_pixel", "bits_per_byte", "bits_per_token")
 _SAME = 0.02
@@ -20,7 +20,8 @@ _GAP = (float("nan"), float("nan"))
 
 def save_tradeoffs(summary: Summary, folder: Path) -> list[Path]:
     """Write folder/METRIC-over-COST.svg, .pdf and .png for what the scenario shows, where the sweep changes what an arm spends."""
-    return [path for cost in costs_that_vary(summary)[:1] for metric in summary.highlights if metric not in COSTS
+    return [path for cost in costs_that_vary(summary)[:1] for metric in summary.highlights
+            if metric not in COSTS and any(_shown(row, metric, cost) for row in summary.rows)
             for path in save(draw_tradeoff(summary, metric, cost), folder / f"{metric}-over-{cost}")]
 
 
@@ -68,8 +69,8 @@ def draw_tradeoff(summary: Summary, metric: str, cost: str) -> Figure:
 
 def _draw_arm(axis: Axes, summary: Summary, what: tuple[str, str], points: list[int], number: int, name: str) -> None:
     metric, cost = what
-    found = [(x, y) for row in summary.of(summary.arms[number]) if row.point.point_index in points
-             and (x := row.estimate(cost)) and (y := row.estimate(metric)) and not (is_log(metric) and y.mean <= 0)]
+    found = [pair for row in summary.of(summary.arms[number]) if row.point.point_index in points
+             and (pair := _shown(row, metric, cost))]
     look = arm_look(number)
     if not found:
         return
@@ -87,7 +88,9 @@ def _draw_arm(axis: Axes, summary: Summary, what: tuple[str, str], points: list[
 def _name_points(axis: Axes, summary: Summary, what: tuple[str, str], points: list[int]) -> None:
     metric, cost = what
     for point in points:
-        found = [(x.mean, y.mean) for row in summary.at(point) if (x := row.estimate(cost)) and (y := row.estimate(metric))]
+        found = [(pair[0].mean, pair[1].mean) for row in summary.at(point) if (pair := _shown(row, metric, cost))]
+        if not found:
+            continue  # its name alone would stand outside of the axes
         name = plain(value_text(summary.points[point][summary.sweep_keys[0]]))
         # above the frame, where no interval crosses it, if one name will do for all arms
         common = _common_cost(summary, point, cost)
@@ -97,6 +100,12 @@ def _name_points(axis: Axes, summary: Summary, what: tuple[str, str], points: li
                           textcoords="offset points", rotation_mode="anchor", ha="left", va="bottom", fontsize=6.5,
                           annotation_clip=False)
     axis.margins(x=0.12, y=0.2 if any(_common_cost(summary, point, cost) is None for point in points) else None)
+
+
+def _shown(row: Row, metric: str, cost: str) -> tuple[Estimate, Estimate] | None:
+    """(cost, metric) of what has a place: 0 has none on a log axis."""
+    x, y = row.estimate(cost), row.estimate(metric)
+    return None if x is None or y is None or (is_log(metric) and y.mean <= 0) else (x, y)
 
 
 def _ends(one: Estimate) -> tuple[float, float]:

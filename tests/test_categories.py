@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from matplotlib.text import Annotation, Text
 
-from channel_sim.store import Store
+from channel_sim.ledger import Ledger
+from channel_sim.store import Point, Store, Trial
 from reports.chain import diagram
 from reports.differences import gaps
 from reports.export import export
@@ -20,10 +21,10 @@ from reports.headline import headline
 from reports.html import write_report
 from reports.paired_figures import draw_differences
 from reports.summary import Summary, summarise
-from reports.tradeoff import costs_that_vary, draw_tradeoff
+from reports.tradeoff import costs_that_vary, draw_tradeoff, save_tradeoffs
 from scenarios.merge import merge
 from tests.synthetic_results import ARMS, synthetic_store
-from tests.test_headline import METRIC, TWO, results
+from tests.test_headline import METRIC, TWO, meta, results
 from tests.test_store_merge import collect
 
 NAMES = ["text", "photographs, grey", "plucked strings", "random bytes", "genome of E. coli (12 Mbit)"]
@@ -152,6 +153,21 @@ def test_points_that_have_names_bear_them_over_what_they_cost(tmp_path: Path) ->
     assert [text.get_text() for text in said] == names and all(text.get_fontsize() >= 6 for text in said)
     assert all(text.get_window_extent().y1 <= figure.bbox.y1 and text.get_window_extent().x1 <= figure.bbox.x1 for text in said)
     assert all(line.is_dashed() for line in figure.axes[0].lines if line.get_label() in TWO)
+
+
+def test_where_nothing_went_wrong_no_trade_off_is_drawn(tmp_path: Path) -> None:
+    """Catches empty axes of errors that nobody made, with the points' names so far outside that nothing else has room."""
+    cost = "channel_uses_per_sample"
+    path, sweep, methods = tmp_path / "r.sqlite", {"coder": ["gzip", "zstd"]}, {"gzip": 4.0, "zstd": 5.0}
+    store = Store.create(path, meta(TWO, sweep, None) | {"show": [METRIC]})
+    points = [Point(a, p, arm, {"coder": one}, f"{a}-{p}") for a, arm in enumerate(TWO) for p, one in enumerate(methods)]
+    store.set_plan(points, {point.task_id: {} for point in points}, [])
+    store.add([Trial(point.task_id, item, 0, {METRIC: (0.0, 100.0), cost: (methods[point.sweep["coder"]], 1.0)}, {},
+                     Ledger(channel_uses=100).to_dict()) for point in points for item in range(4)], [])
+    with closing(store):
+        summary = summarise(store)
+    assert save_tradeoffs(summary, tmp_path) == []
+    draw_tradeoff(summary, METRIC, cost).draw_without_rendering()  # warns where there is no room for the axes
 
 
 def test_what_a_source_costs_is_no_price_of_another(mixed: Store) -> None:

@@ -108,6 +108,18 @@ def test_limits_leave_no_line_that_only_some_viewers_hide(metric: str, tmp_path:
     assert len(arrows) == 2 and all(low <= end[1] <= high for arrow in arrows for end in (arrow.xy, arrow.xyann))
 
 
+def test_a_limit_of_0_ends_with_its_log_axis(tmp_path: Path) -> None:
+    """Catches the arrow of 'every one of three items' (1 − 3/n is 0), which runs to minus infinity, through the legend."""
+    figure = draw_metric(summarise(one_arm(tmp_path / "results.sqlite", [{"token_error_rate": (30, 30)}] * 3)), "token_error_rate")
+    figure.draw_without_rendering()
+    (axis,) = figure.axes
+    arrows = [text for text in axis.texts if isinstance(text, Annotation)]
+    assert len(arrows) == 2
+    for arrow in arrows:
+        assert np.all(np.isfinite([*arrow.xy, *arrow.xyann])) and arrow.xyann[1] > 0
+        assert arrow.arrow_patch is not None and arrow.arrow_patch.get_clip_box() is not None
+
+
 def one_arm(path: Path, metrics: list[dict[str, tuple[float, float]]], points: int = 2) -> Store:
     """A store of one arm, the same trials at every point of a sweep over the loss rate."""
     store = Store.create(path, meta({"channel.loss_rate": LOSS_RATES[:points]}) | {"arms": [], "show": []})
