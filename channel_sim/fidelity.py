@@ -33,6 +33,15 @@ def psnr_db(mean_squared_error: float) -> float:
     return MOST_DB if mean_squared_error <= least else float(10 * np.log10(PEAK**2 / mean_squared_error))
 
 
+def sdr_db(mean_squared_error: float) -> float:
+    """Signal-to-distortion ratio in dB where the signal has unit variance, at most 60.
+
+    >>> sdr_db(0.001), sdr_db(0.0)
+    (30.0, 60.0)
+    """
+    return MOST_DB if mean_squared_error <= 10 ** (-MOST_DB / 10) else float(-10 * np.log10(mean_squared_error))
+
+
 def squared_error(sent: np.ndarray, restored: np.ndarray) -> int:
     """Σ (sent - restored)² over all samples of two uint8 arrays of one shape."""
     return int(np.sum((sent.astype(np.int64) - restored.astype(np.int64)) ** 2))

@@ -30,7 +30,7 @@ OF_EVALUATORS = ("task_accuracy", "clean_task_accuracy", "task_agreement", "kid"
 _FIDELITY = ("psnr_db", "psnr_of_mean_mse_db", "ssim", "ms_ssim", "si_sdr_db", "exact_item_rate", "undecodable_rate")
 _WHITE_SPACE = np.frombuffer(b" \t\n\r\f\v", np.uint8)
 
-TRANSFORMS: Mapping[str, Callable[[float], float]] = {"psnr_db": fidelity.psnr_db}
+TRANSFORMS: Mapping[str, Callable[[float], float]] = {"psnr_db": fidelity.psnr_db, "sdr_db": fidelity.sdr_db}
 """Name -> function of a ratio of sums: monotone, and finite for every ratio >= 0."""
 
 
@@ -49,7 +49,7 @@ class Metric:
     description: str
     counts: Literal["share", "errors", "none"] = "share"
     within: str = ""
-    transform: Literal["", "psnr_db"] = ""
+    transform: Literal["", "psnr_db", "sdr_db"] = ""
 
     def value(self, ratio: float) -> float:
         """The metric from its ratio of sums."""
@@ -77,6 +77,8 @@ CATALOGUE: dict[str, Metric] = {
     "ms_ssim": Metric("1", "higher", "the same over five scales; for sides of 161 pixels or more", "none"),
     "si_sdr_db": Metric("dB", "higher", "scale-invariant signal-to-distortion ratio of a sound, within ±60 dB, mean over items"),
     "mse": Metric("1", "lower", "squared error of a vector, per dimension", "none"),
+    "sdr_db": Metric("dB", "higher", "signal-to-distortion ratio of vectors of unit variance, -10 log10 of all their mse, up to 60",
+                     transform="sdr_db"),
     "exact_item_rate": Metric("1", "higher", "pictures or sounds restored without any error, of all"),
     "undecodable_rate": Metric("1", "lower", "pictures or sounds of which nothing could be decoded, of all"),
     "task_accuracy": Metric("1", "higher", "restored pictures whose class the evaluator tells rightly, of those with a label"),
@@ -306,11 +308,12 @@ def _vector(book: Measurement, item: Item, content: Content) -> None:
     """Vectors of floats [n]; another shape counts as zeros."""
     sent = item.content
     if item.modality != "vector" or not isinstance(sent, np.ndarray):
-        book.reasons["mse"] = "the item is not a vector"
+        book.reasons |= dict.fromkeys(("mse", "sdr_db"), "the item is not a vector")
         return
     same = isinstance(content, np.ndarray) and content.shape == sent.shape
     restored = np.asarray(content, np.float64) if same else np.zeros(sent.shape)
-    book.ratio("mse", np.sum((sent.astype(np.float64) - restored) ** 2), sent.size, "the item is empty")
+    for metric in ("mse", "sdr_db"):
+        book.ratio(metric, np.sum((sent.astype(np.float64) - restored) ** 2), sent.size, "the item is empty")
 
 
 def _picture(book: Measurement, sent: np.ndarray, restored: np.ndarray) -> None:

@@ -28,6 +28,7 @@ _WORDS = {
     "esno_db": "Es/N0 (dB)", "ebno_db": "Eb/N0 (dB)", "packet_bits": "packet payload (bits)",
     "n": "packets in a block, n", "k": "source packets in a block, k", "chrf": "chrF", "psnr_db": "PSNR (dB)", "ssim": "SSIM",
     "psnr_of_mean_mse_db": "PSNR of the mean squared error (dB)", "ms_ssim": "MS-SSIM", "si_sdr_db": "SI-SDR (dB)",
+    "sdr_db": "SDR (dB)", "mse": "MSE per dimension", "information_bits": "information per dimension (bits)",
     "brier": "Brier score", "posterior_brier": "Brier score of the posterior", "concealment_nll_bits": "concealment NLL (bits)",
     "recovered_fraction_nonspace": "recovered fraction, non-space", "name": "component", "deadline": "deadline (packet times)",
     "interleave_depth": "interleaving depth (packets)", "target_uses": "channel uses of an item",

@@ -10,6 +10,7 @@ import numpy as np
 
 from channel_sim import theory
 from channel_sim.arq import Arq
+from channel_sim.fidelity import sdr_db
 from channel_sim.link import CodedLink
 from channel_sim.losses import GilbertElliott, Ideal, PacketLoss, ThreeState
 from channel_sim.parity import ReedSolomon
@@ -30,6 +31,7 @@ _FAR_APART = 64
 """Packets between symbols of one packet, from which their erasures count as independent: λ^64 is nothing."""
 _DEPTH = "protection.interleave_depth"
 _RESIDUAL = "residual_packet_loss_rate"
+_DIFFUSION = "Theis, Salimans, Hoffman, Mentzer, arXiv 2206.08889 (2022); over the information that is sent, not its bits"
 Value = tuple[str, str, float, str]
 
 
@@ -75,10 +77,12 @@ def _gaussian_diffusion(chain: Chain) -> Iterator[Value]:
         return
     if diffc.target_bits is not None or diffc.law != source.law:
         return
-    spectrum, bits = source.axes.spectrum, diffc.bits_per_dimension
+    spectrum, bits = source.axes.spectrum, diffc.information_bits
     distortion = theory.diffusion_distortion(spectrum, diffc.remaining_variances(bits), diffc.reconstruction)
-    yield f"{diffc.short_name}, closed form", "mse", distortion, "Theis, Salimans, Hoffman, Mentzer, arXiv 2206.08889 (2022)"
-    yield "Shannon's D(R)", "mse", theory.gaussian_distortion(spectrum, bits), "reverse water-filling; over the information"
+    for label, mse, reference in ((f"{diffc.short_name}, closed form", distortion, _DIFFUSION),
+                                  ("Shannon's D(R)", theory.gaussian_distortion(spectrum, bits), "reverse water-filling")):
+        yield label, "mse", mse, reference
+        yield label, "sdr_db", sdr_db(mse), reference
 
 
 # ---------------------------------------------------------------- links

@@ -124,7 +124,7 @@ class Diffc(GaussianLaw, Tokenizer):
         "Both ends of DiffC hold the law of the source, draw the same candidates (item/i/shared) and compute on one machine.",
     )
 
-    bits_per_dimension: float = Field(1.0, gt=0, le=16, description="information of all steps, a dimension: the noise level")
+    information_bits: float = Field(1.0, gt=0, le=16, description="information of all steps, a dimension: the noise level")
     target_bits: int | None = Field(None, ge=8, description="bits the stream may have: its beginning")
     noise: Literal["isotropic", "pink", "optimal"] = Field("isotropic", description="how noise is spread over the components")
     reconstruction: Rule = Field("flow", description="a sample of p(x | z), the probability flow, or the mean")
@@ -259,7 +259,7 @@ def _levels(diffc: Diffc) -> list[np.ndarray]:
     """σ² of every component, from 1 on, step by step; more steps where a component would get too much in one."""
     num_steps = diffc.num_steps
     while True:
-        shares = np.linspace(0, diffc.bits_per_dimension, num_steps + 1)
+        shares = np.linspace(0, diffc.information_bits, num_steps + 1)
         levels = [diffc.remaining_variances(float(share)) for share in shares]
         if np.max(np.log2(np.array(levels[:-1]) / np.array(levels[1:]))) / 2 <= _MOST_COMPONENT_BITS:
             return levels

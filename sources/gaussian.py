@@ -17,6 +17,7 @@ from sources.images import Images
 from sources.models.fixed_point import one_blas_thread
 
 _LONGEST_SIDE = 32
+_PHOTOGRAPHS = Images(grey=True)
 
 
 class PrincipalAxes(NamedTuple):
@@ -58,7 +59,7 @@ class GaussianLaw(Component):
         return frozenset() if self.covariance == "autoregressive" else frozenset({"correlation"})
 
     def digests(self) -> dict[str, str]:
-        return _photographs(self.num_dimensions).digests() if self.covariance == "patches" else {}
+        return _PHOTOGRAPHS.digests() if self.covariance == "patches" else {}
 
     @property
     def law(self) -> tuple[str, int, float | None]:
@@ -80,10 +81,6 @@ class GaussianVector(GaussianLaw, Source):
                      f"GaussianVector[{index}]") for index, key in zip(indices, keys, strict=True)]
 
 
-def _photographs(num_dimensions: int) -> Images:
-    return Images(size=round(num_dimensions**0.5), crop="tile", grey=True)
-
-
 @lru_cache(maxsize=8)
 def _axes(covariance: str, num_dimensions: int, correlation: float) -> PrincipalAxes:
     if covariance == "identity":
@@ -99,11 +96,18 @@ def _axes(covariance: str, num_dimensions: int, correlation: float) -> Principal
 
 def _of_patches(num_dimensions: int) -> np.ndarray:
     """float64 [n, n]: covariance of all tiles, scaled to a mean variance of 1."""
-    source = _photographs(num_dimensions)
-    tiles = source.items(range(source.num_items), [])
-    pixels = np.stack([np.asarray(tile.content, np.float64).reshape(-1) for tile in tiles])
-    matrix = np.cov(pixels, rowvar=False).reshape(num_dimensions, num_dimensions)
+    side = round(num_dimensions**0.5)
+    pictures = _PHOTOGRAPHS.items(range(_PHOTOGRAPHS.num_items), [])
+    tiles = np.concatenate([_tiles(np.asarray(picture.content)[..., 0], side) for picture in pictures])
+    matrix = np.cov(tiles, rowvar=False).reshape(num_dimensions, num_dimensions)
     return matrix * (num_dimensions / np.trace(matrix))
+
+
+def _tiles(pixels: np.ndarray, side: int) -> np.ndarray:
+    """[tiles, side²]: the whole tiles of a picture [height, width], from the upper left."""
+    rows, columns = np.array(pixels.shape) // side
+    tiles = pixels[:rows * side, :columns * side].reshape(rows, side, columns, side).swapaxes(1, 2)
+    return tiles.reshape(rows * columns, side**2)
 
 
 def _read_only(*arrays: np.ndarray) -> PrincipalAxes:

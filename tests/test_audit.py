@@ -105,7 +105,7 @@ def test_every_entry_has_something_to_hide(kind: str, name: str):
     assert any(not np.all(one.known) for one in evidence)
 
 
-SHORT = {"item_bytes": 256, "num_symbols": 400, "size": 32, "item_seconds": 0.25, "num_dimensions": 36}
+SHORT = {"item_bytes": 256, "num_symbols": 400, "size": 32, "item_seconds": 0.25, "num_dimensions": 256}
 
 
 @cache

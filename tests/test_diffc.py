@@ -47,7 +47,7 @@ def same(one: Heard, other: Heard) -> bool:
 @pytest.mark.parametrize("noise", ["isotropic", "optimal"])
 def test_distortion_lies_on_the_closed_forms(noise):
     """Catches each reconstruction off its law: wrong weights of steps, noise of the wrong spread, axes not at right angles."""
-    diffc = Diffc(**LAW, bits_per_dimension=1.0, noise=noise, reconstruction="mean", num_steps=2, search_bits=11)
+    diffc = Diffc(**LAW, information_bits=1.0, noise=noise, reconstruction="mean", num_steps=2, search_bits=11)
     spectrum, errors = diffc.axes.spectrum, {rule: [] for rule in RULES}
     for index, x in enumerate(vectors(60, **LAW)):
         heard, _ = diffc.heard_by_sender(x, shared(index))
@@ -75,7 +75,7 @@ def test_what_is_decoded_is_what_is_heard(rule):
 def test_flow_is_ahead_of_a_sample_by_what_the_theory_says():
     """Catches a flow that is a mean or a sample: at σ² = .1 it is 2.9 dB ahead, of the same stream."""
     law = {"num_dimensions": 64}
-    diffc = Diffc(**law, bits_per_dimension=-0.5 * np.log2(0.1), search_bits=12)
+    diffc = Diffc(**law, information_bits=-0.5 * np.log2(0.1), search_bits=12)
     errors = np.zeros(2)
     for index, x in enumerate(vectors(12, **law)):
         heard, _ = diffc.heard_by_sender(x, shared(index))
@@ -88,7 +88,7 @@ def test_flow_is_ahead_of_a_sample_by_what_the_theory_says():
                                      {"check_bits": 0, "target_bits": 40}])
 def test_both_ends_hold_the_same_bits(options: dict[str, Any]):
     """Catches ends that drift apart, and streams whose end depends on what comes after: all that was told is heard, bit for bit."""
-    diffc = Diffc(**LAW, bits_per_dimension=1.5, **options)
+    diffc = Diffc(**LAW, information_bits=1.5, **options)
     for index, x in enumerate(vectors(6, **LAW)):
         told, octets = diffc.heard_by_sender(x, shared(index))
         assert octets.size and same(diffc.heard(octets, shared(index)), told)
@@ -97,7 +97,7 @@ def test_both_ends_hold_the_same_bits(options: dict[str, Any]):
 
 def test_what_is_heard_is_x_in_gaussian_noise():
     """Catches z that is no sample of the channel, after several steps: (mean - x) / σ is standard normal, of every component."""
-    diffc = Diffc(**LAW, bits_per_dimension=1.0, num_steps=3, search_bits=10)
+    diffc = Diffc(**LAW, information_bits=1.0, num_steps=3, search_bits=10)
     rows = []
     for index, x in enumerate(vectors(60, **LAW)):
         heard, _ = diffc.heard_by_sender(x, shared(index))
@@ -111,7 +111,7 @@ def test_what_is_heard_is_x_in_gaussian_noise():
 
 def test_every_prefix_decodes_and_more_is_better():
     """Catches a chunk that is taken before its bytes are whole, and one that is not taken though they are."""
-    diffc = Diffc(**LAW, bits_per_dimension=2.0, num_steps=4, reconstruction="mean", search_bits=10)
+    diffc = Diffc(**LAW, information_bits=2.0, num_steps=4, reconstruction="mean", search_bits=10)
     errors = []
     for index, x in enumerate(vectors(10, **LAW)):
         told, octets = diffc.heard_by_sender(x, shared(index))
@@ -129,7 +129,7 @@ def test_every_prefix_decodes_and_more_is_better():
 
 def test_what_comes_after_a_lost_packet_changes_nothing():
     """Catches a decoder that reads past a gap."""
-    diffc = Diffc(**LAW, bits_per_dimension=2.0)
+    diffc = Diffc(**LAW, information_bits=2.0)
     (x,) = vectors(1, **LAW)
     octets = diffc.encode(Item(x, "vector", "x"), shared(0)).values
     other = octets.copy()
@@ -151,7 +151,7 @@ def damaged(octets: np.ndarray, kind: str, key: Key) -> np.ndarray:
 @pytest.mark.parametrize("kind", ["flipped", "reordered", "foreign"])
 def test_damage_is_decoded_up_to_the_step_that_shows_it(kind: str):
     """Catches a hang, a crash and a checksum that is not looked at: what is kept is what the sender held after some step."""
-    diffc = Diffc(**LAW, bits_per_dimension=2.0, num_steps=4, check_bits=16, search_bits=10)
+    diffc = Diffc(**LAW, information_bits=2.0, num_steps=4, check_bits=16, search_bits=10)
     kept = []
     for index, x in enumerate(vectors(12, **LAW)):
         _, octets = diffc.heard_by_sender(x, shared(index))
@@ -165,7 +165,7 @@ def test_damage_is_decoded_up_to_the_step_that_shows_it(kind: str):
 
 def test_without_a_checksum_damage_is_taken_as_it_is():
     """The control of the test above: the rest of a damaged stream is then another vector's."""
-    diffc = Diffc(**LAW, bits_per_dimension=2.0, num_steps=4, check_bits=0)
+    diffc = Diffc(**LAW, information_bits=2.0, num_steps=4, check_bits=0)
     (x,) = vectors(1, **LAW)
     told, octets = diffc.heard_by_sender(x, shared(0))
     heard = diffc.heard(damaged(octets, "reordered", ROOT), shared(0))
@@ -175,7 +175,7 @@ def test_without_a_checksum_damage_is_taken_as_it_is():
 
 def test_mean_bits_stay_within_the_bound_of_each_chunk():
     """Catches a stream that costs more than its numbers: Σ (I + log2(I + 1) + 5) over chunks, checks and the last byte charged."""
-    diffc = Diffc(**LAW, bits_per_dimension=1.0, check_bits=0)
+    diffc = Diffc(**LAW, information_bits=1.0, check_bits=0)
     told = [chunk.information_bits for step in diffc.steps for chunk in step]
     assert sum(told) == pytest.approx(24)
     bits = [8 * diffc.heard_by_sender(x, shared(index))[1].size for index, x in enumerate(vectors(20, **LAW))]
@@ -184,10 +184,10 @@ def test_mean_bits_stay_within_the_bound_of_each_chunk():
 
 def test_information_of_all_steps_is_what_was_asked_for():
     """Catches chunks that overlap, or leave a component out, and steps that ask one search for too much."""
-    for options in ({}, {"num_steps": 7}, {"coding": "dithered"}, {"bits_per_dimension": 12.0}, {"search_bits": 6.0}):
-        diffc = Diffc(**LAW | {"bits_per_dimension": 0.8} | options)
+    for options in ({}, {"num_steps": 7}, {"coding": "dithered"}, {"information_bits": 12.0}, {"search_bits": 6.0}):
+        diffc = Diffc(**LAW | {"information_bits": 0.8} | options)
         chunks = [chunk for step in diffc.steps for chunk in step]
-        assert sum(chunk.information_bits for chunk in chunks) == pytest.approx(24 * diffc.bits_per_dimension)
+        assert sum(chunk.information_bits for chunk in chunks) == pytest.approx(24 * diffc.information_bits)
         assert [chunk.number for chunk in chunks] == list(range(len(chunks)))
         assert max(float(np.log2(chunk.before / chunk.after).max()) / 2 for chunk in chunks) <= 10 + 1e-9
 
@@ -206,13 +206,13 @@ def test_patches_are_those_of_photographs():
 def test_law_and_closed_forms_come_from_the_scenario():
     """Catches a tokenizer that believes in another law than its source, and curves that are drawn where they do not hold."""
     tables = {"question": "?", "source": {"name": "gaussian_vector"} | LAW,
-              "tokenizer": {"name": "diffc", "bits_per_dimension": 1.0, "noise": "optimal", "reconstruction": "flow"},
+              "tokenizer": {"name": "diffc", "information_bits": 1.0, "noise": "optimal", "reconstruction": "flow"},
               "arm": [{"label": "a"}]}
     scenario = load(tables)
     chain = scenario.tasks[0].chain
     assert isinstance(chain.tokenizer, Diffc) and isinstance(chain.source, GaussianVector)
     assert chain.tokenizer.law == chain.source.law == ("autoregressive", 24, 0.9)
-    curves = {curve.label: curve.value for curve in reference_curves(scenario)}
+    curves = {curve.label: curve.value for curve in reference_curves(scenario) if curve.metric == "mse"}
     spectrum = chain.source.axes.spectrum
     flow = theory.diffusion_distortion(spectrum, theory.remaining_variances(spectrum, 1.0, "flow_optimum"), "flow")
     assert curves == pytest.approx({"DiffC-F*, closed form": flow, "Shannon's D(R)": theory.gaussian_distortion(spectrum, 1.0)})
@@ -238,9 +238,9 @@ def test_what_does_not_fit_is_refused(ask: Callable[[], Any]):
 def test_a_vector_is_measured_a_dimension():
     """Catches a mean over items of means, and rates that leave out headers: from the trial's own bits."""
     chain = load({"question": "?", "source": {"name": "gaussian_vector", "num_dimensions": 8}, "arm": [{"label": "a"}],
-                  "tokenizer": {"name": "diffc", "bits_per_dimension": 2.0}}).tasks[0].chain
+                  "tokenizer": {"name": "diffc", "information_bits": 2.0}}).tasks[0].chain
     (outcome,) = run(chain, send(chain, [0], ROOT), 0, ROOT)
     error = np.sum((outcome.received.content.astype(float) - outcome.sent.item.content) ** 2)
     assert outcome.measurement.values["mse"] == pytest.approx((error, 8)) and error < 8
     assert outcome.measurement.values["bits_per_dimension"] == (8 * outcome.sent.tokens.values.size + 32 + 16, 8)
-    assert outcome.measurement["psnr_db"] is None
+    assert outcome.measurement["sdr_db"] == pytest.approx(-10 * np.log10(error / 8)) and outcome.measurement["psnr_db"] is None
