@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from reports.comparability import marks
+from reports.comparability import COSTS, marks
 from reports.summary import Summary, describe, point_text, value_text, words
 
 COLUMN_INCHES, PAGE_INCHES = 3.5, 7.16
@@ -23,9 +23,12 @@ def panels_of(summary: Summary) -> dict[str, list[int]]:
     return panels
 
 
-def names_of(summary: Summary) -> dict[str, str]:
-    """Arm -> its name in a legend, with what keeps it from being compared: 'compress, drop lost (−41 % uses)'."""
-    marked = marks(summary)
+def names_of(summary: Summary, metric: str) -> dict[str, str]:
+    """Arm -> its name in a legend, with what keeps it from being compared: 'compress, drop lost (−41 % uses)'.
+
+    Where the metric is a cost itself, that is what is compared, and the name stands alone.
+    """
+    marked = {} if metric in COSTS else marks(summary)
     return {arm: f"{arm} ({marked[arm]})" if arm in marked else arm for arm in summary.arms}
 
 
@@ -58,7 +61,7 @@ def is_geometric(at: list[float]) -> bool:
 
 def is_log(metric: str) -> bool:
     """Rates of errors and losses span decades; a rate of what went well does not."""
-    return metric.endswith("_rate") and describe(metric).better != "higher"
+    return metric.endswith("_rate") and describe(metric).better != "higher" and metric not in COSTS
 
 
 def lowest_shown(summary: Summary, metric: str) -> float:

@@ -7,6 +7,9 @@ from collections.abc import Callable, Mapping
 from reports.summary import Row, Summary
 
 USES_TOLERANCE = 0.02
+COSTS = ("channel_uses_per_sample", "channel_uses_per_pixel", "bits_per_pixel", "bits_per_byte", "bits_per_token",
+         "compression_rate", "adjusted_rate")
+"""What a source takes, by any account: metrics in which arms may differ and be compared all the same."""
 _Size = Callable[[Mapping[str, float]], float]
 
 

@@ -159,7 +159,7 @@ def style() -> Iterator[None]:
 
 
 def _draw_panel(axis: Axes, summary: Summary, metric: str, points: list[int]) -> None:
-    places, names = places_of(summary, points), names_of(summary)
+    places, names = places_of(summary, points), names_of(summary, metric)
     points = sorted(places, key=places.__getitem__)
     apart = bool(categories_of(summary))
     for number, arm in enumerate(summary.arms):
@@ -263,7 +263,7 @@ def _draw_dots(axis: Axes, summary: Summary, metric: str, points: list[int]) -> 
         for value in curve.values():
             axis.axvline(value, zorder=1, **_curve_look(number, label))
     axis.autoscale_view()
-    axis.set_yticks(range(len(summary.arms)), [plain(name) for name in names_of(summary).values()])
+    axis.set_yticks(range(len(summary.arms)), [plain(name) for name in names_of(summary, metric).values()])
     axis.set_ylim(len(summary.arms) - 0.5, -0.5)
     axis.set_xlabel(axis_words(metric))
     axis.grid(axis="y")
@@ -291,7 +291,7 @@ def add_legend(figure: Figure) -> None:
 
 def _legend_labels(summary: Summary, metric: str) -> list[str]:
     """What the legend will say: arms, closed forms and markers, where an axis is swept."""
-    names = names_of(summary)
+    names = names_of(summary, metric)
     measured = [names[arm] for arm in summary.arms if any(row.estimate(metric) for row in summary.of(arm))]
     curves = list(curves_of(summary, metric))
     return [*measured, *curves, *(marker["label"] for marker in markers_of(summary))] if summary.sweep_keys else curves

@@ -21,7 +21,7 @@ def draw_differences(summary: Summary, metric: str, baseline: str, found: Sequen
 
     A marker is filled where the arm is told apart from the baseline after Holm's procedure, and hollow where it is not.
     """
-    names = names_of(summary)
+    names = names_of(summary, metric)
     arms = [names[arm] for arm in summary.arms if any(gap.arm == arm and gap.difference for gap in found)]
     swept = bool(summary.sweep_keys)
     words_y = f"Difference in {_lower(axis_words(metric))}"
@@ -30,11 +30,11 @@ def draw_differences(summary: Summary, metric: str, baseline: str, found: Sequen
         for axis, points in axes:
             here = [gap for gap in found if gap.point_index in points and gap.difference is not None]
             if swept:
-                _draw_panel(axis, summary, here, points)
+                _draw_panel(axis, summary, here, points, names)
                 axis.axhline(0, color="#000000", linewidth=0.8, linestyle=(0, (5, 2)), zorder=1,
                              label=f"{plain(baseline)} (baseline)")
             else:
-                _draw_lines(axis, summary, here, baseline, words_y)
+                _draw_lines(axis, summary, here, baseline, words_y, names)
         if swept:
             label_axes(figure, axes, axis_words(summary.sweep_keys[0]), words_y)
         add_legend(figure)
@@ -56,8 +56,8 @@ def _lower(text: str) -> str:
     return text if text[:2].isupper() or text.startswith("$") else text[:1].lower() + text[1:]
 
 
-def _draw_panel(axis: Axes, summary: Summary, found: Sequence[Gap], points: list[int]) -> None:
-    places, names = places_of(summary, points), names_of(summary)
+def _draw_panel(axis: Axes, summary: Summary, found: Sequence[Gap], points: list[int], names: dict[str, str]) -> None:
+    places = places_of(summary, points)
     for number, arm in enumerate(summary.arms):
         mine = sorted((gap for gap in found if gap.arm == arm), key=lambda gap: places[gap.point_index])
         if not mine:
@@ -72,14 +72,14 @@ def _draw_panel(axis: Axes, summary: Summary, found: Sequence[Gap], points: list
     axis.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
 
 
-def _draw_lines(axis: Axes, summary: Summary, found: Sequence[Gap], baseline: str, words_x: str) -> None:
+def _draw_lines(axis: Axes, summary: Summary, found: Sequence[Gap], baseline: str, words_x: str, names: dict[str, str]) -> None:
     """No sweep: one line an arm, first arm on top."""
     for number, arm in enumerate(summary.arms):
         for gap in found:
             if gap.arm == arm:
                 _draw_one(axis, gap, number, (_mean(gap), number))
     axis.axvline(0, color="#000000", linewidth=0.8, linestyle=(0, (5, 2)), zorder=1)
-    labels = [plain(f"{arm} (baseline)" if arm == baseline else name) for arm, name in names_of(summary).items()]
+    labels = [plain(f"{arm} (baseline)" if arm == baseline else name) for arm, name in names.items()]
     axis.set_yticks(range(len(summary.arms)), labels)
     axis.set_ylim(len(summary.arms) - 0.5, -0.5)
     axis.set_xlabel(words_x)

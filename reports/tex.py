@@ -102,7 +102,8 @@ def _axis(summary: Summary, metric: str, title: str, points: list[int], number: 
              r"legend style={at={(0.5,-0.25)}, anchor=north, draw=none, font=\scriptsize}, legend cell align=left" if last else ""]
     yield "\\begin{axis}[" + ",\n  ".join(line for line in lines if line) + "]"
     for index, arm in enumerate(summary.arms):
-        yield from _series(f"{metric}-{number}.dat", metric, index, names_of(summary)[arm] if last else "", _apart(summary, index))
+        name = names_of(summary, metric)[arm] if last else ""
+        yield from _series(f"{metric}-{number}.dat", metric, index, name, _apart(summary, index))
     by_name = ", only marks, mark=-, mark size=8pt, solid" if categories_of(summary) else ""
     for index, label in enumerate(curves_of(summary, metric)):
         yield (f"\\addplot [black!{70 - 20 * (index % 3)}, {_DASHES[index % 4]}{by_name}] table [x=x, y=reference{index}] "
@@ -208,7 +209,7 @@ def _table(summary: Summary, metric: str) -> str:
     caption = [f"{tex(words(metric)[:1].upper() + words(metric)[1:])} ({tex(describe(metric).description)}"
                f"{'; ' + direction if direction else ''}), with 95\\,\\% intervals over {summary.num_items} items."]
     caption += ["Bold: the best mean and those that cannot be told from it."] * bool(best)
-    unequal = [tex(name) for arm, name in names_of(summary).items() if name != arm]
+    unequal = [tex(name) for arm, name in names_of(summary, metric).items() if name != arm]
     caption += [f"Not at equal cost: {'; '.join(unequal)}."] * bool(unequal)
     caption += ["--: not measured."] * any(row.estimate(metric) is None for row in summary.rows)
     lines = ["\\begin{table*}", "\\centering\\footnotesize\\setlength{\\tabcolsep}{4pt}\\setlength{\\belowcaptionskip}{4pt}",

@@ -9,11 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from reports.axes import axis_words, categories_of, curves_of, is_log, names_of, plain
+from reports.comparability import COSTS
 from reports.figures import add_legend, arm_look, label_axes, lay_out, limit_y, save, style
 from reports.statistics import Estimate
 from reports.summary import Row, Summary, value_text
 
-COSTS = ("channel_uses_per_sample", "channel_uses_per_pixel", "bits_per_pixel", "bits_per_byte", "bits_per_token")
 _SAME = 0.02
 _GAP = (float("nan"), float("nan"))
 
@@ -47,7 +47,7 @@ def draw_tradeoff(summary: Summary, metric: str, cost: str) -> Figure:
     A reference of the metric is drawn where all arms of a point cost the same, since only there has it a place. Points that go
     by a name bear it, above the frame where all arms cost the same. The line between them tells their order and nothing else.
     """
-    names = names_of(summary)
+    names = names_of(summary, metric)
     with style():
         figure, axes = lay_out(summary, [*names.values(), *curves_of(summary, metric)])
         for axis, points in axes:
