@@ -105,6 +105,18 @@ def test_whole_lengths_are_right_to_a_bit_and_seldom_shorter() -> None:
     assert missed < by_chance / 4
 
 
+def test_a_sealed_range_code_writes_what_zeros_decode_to() -> None:
+    """Catches a claim that real lengths of the entropy coder generate as its model: zeros at the end cost nothing, so a chain that
+    flips one time in ten hardly flips, and the surprise it reports of itself is not the model's. The control draws by the model."""
+    chain, known = ExactMarkov(flip_probability=0.1), np.arange(96) < 32
+    evidence = [Evidence(known, np.zeros(known.size, np.int32), 2)] * 4
+    surprise = {}
+    for name, model in {"lengths": FromCoder(coder=Entropy(model=chain, packet_bits=WHOLE), vocab_size=2), "model": chain}.items():
+        found = PosteriorSample(model=model).restore(evidence, [Key(item) for item in range(4)])
+        surprise[name] = np.mean([-np.log2(one.confidence[32:]) for one in found])
+    assert surprise["lengths"] < 0.15 and 0.3 < surprise["model"] < 0.65  # h(.1) = .469
+
+
 def test_a_coder_that_models_nothing_generates_noise() -> None:
     """Negative control: tokens of fixed length are all alike."""
     assert np.all(after(FromCoder(coder=FixedLength()), PASTS[0]) == 1 / 256)

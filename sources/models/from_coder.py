@@ -23,9 +23,10 @@ class FromCoder(CausalModel):
     """ρ(b | x) = 2^(ℓ(x) − ℓ(xb)), normalised over b: the token b is as probable as the coder makes x short with it.
 
     ℓ is the number of payload bits of all packets that the coder makes of the tokens; headers and preamble are not counted. For a
-    coder that spends −log2 p bits this is p. Real codes are of whole bits: a range coder's are right to a bit or two, so that a
-    probability is to a factor of 2 or 4; those of a compressor that ends on a whole byte are alike for most tokens and differ by
-    factors of 256 for the others.
+    coder that spends −log2 p bits this is p. Real codes are of whole bits: those of a compressor that ends on a whole byte are
+    alike for most tokens and differ by factors of 256 for the others. A sealed range code (`entropy`) is right to a bit or two for
+    most tokens, but leaves zeros at its end unwritten, and a token that these say costs nothing: drawn step after step, what is
+    written is what zeros decode to, by its own account nearly certain. To draw by such a coder's probabilities name its model.
 
     Slow by nature: every token that is asked about costs `vocab_size` encodings of the last `context_tokens` tokens, one after
     another. Meant for continuations (decoder posterior_sample behind channel cut_off) of some hundred tokens, not for coding.
