@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from reports.summary import Row, Summary
 
@@ -16,6 +16,12 @@ _Size = Callable[[Mapping[str, float]], float]
 def unequal_uses(summary: Summary) -> list[str]:
     """One line an arm whose channel uses an item are more than 2 % off those of the first arm at some sweep point."""
     return [f"{arm}: {text}" for arm in summary.arms[1:] if (text := _off(summary, arm, _uses))]
+
+
+def unequal_totals(uses: Mapping[str, float]) -> list[str]:
+    """The same of one transmission: arm -> its channel uses."""
+    first = next(iter(uses.values()), 0.0)
+    return [f"{arm}: {text}" for arm, own in uses.items() if first and (text := _percent_off([own / first]))]
 
 
 def unequal_packets(summary: Summary) -> list[str]:
@@ -50,7 +56,11 @@ def _is_off(summary: Summary, arm: str, reference: str) -> bool:
 
 def _off(summary: Summary, arm: str, size: _Size) -> str:
     """'−41 %' or '−41 to +3 %' against the first arm; "" where it is within the tolerance."""
-    off = [ratio - 1 for ratio in _ratios(summary, arm, size, summary.arms[0]) or [] if abs(ratio - 1) > USES_TOLERANCE]
+    return _percent_off(_ratios(summary, arm, size, summary.arms[0]) or [])
+
+
+def _percent_off(ratios: Sequence[float]) -> str:
+    off = [ratio - 1 for ratio in ratios if abs(ratio - 1) > USES_TOLERANCE]
     if not off:
         return ""
     low, high = (f"{100 * value:+.0f}".replace("-", "−") for value in (min(off), max(off)))

@@ -20,7 +20,7 @@ from reports.burst_figures import save_bursts
 from reports.card_page import card_table
 from reports.categories import is_wide
 from reports.chain import diagram
-from reports.comparability import unequal_packets, unequal_uses
+from reports.comparability import unequal_packets, unequal_totals, unequal_uses
 from reports.figures import save_figures
 from reports.files import writing
 from reports.findings import findings, in_words, interval_text, multiplicity
@@ -114,7 +114,7 @@ def write_transmission(path: Path, title: str, arms: Sequence[Mapping[str, Any]]
     metrics = list(dict.fromkeys(name for arm in arms for name in arm.get("facts", {})))
     page = _environment().get_template("transmission.html").render(
         title=title, facts=facts, kinds={one.kind for one in examples}, arms=arms, metrics=metrics, examples=examples,
-        num_items=num_items,
+        num_items=num_items, uses=unequal_totals({arm["label"]: arm.get("facts", {}).get("channel_uses") or 0.0 for arm in arms}),
         legend=legend([restored for one in examples for restored in one.restored if isinstance(restored, Marked)]),
     )
     return _write(path, page)

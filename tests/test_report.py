@@ -219,7 +219,16 @@ def test_a_transmission_page_shows_every_arm_beside_the_original(tmp_path: Path)
     page = path.read_text(encoding="utf-8")
     assert all(html.escape(arm) in page for arm in ARMS) and "notes &amp; more.txt" in page
     assert "not measured" in page and "4,880" in page and "0.0125" in page
-    assert "of 300 pieces of the file are shown" in page and len(page) < 1_000_000
+    assert "of 300 pieces of the file are shown" in page and len(page) < 1_000_000 and "Channel uses differ" not in page
+
+
+def test_a_transmission_page_says_whose_channel_uses_are_not_those_of_the_others(tmp_path: Path) -> None:
+    """Catches parity made for the scenario's own items, which with a shorter file is twice what the other arms have."""
+    uses = {"silence": 128_024.0, "lines": 128_500.0, "FLAC, parity": 255_528.0}
+    arms = [{"label": arm, "facts": {"channel_uses": own}, "samples": [sample("none", 0.2, 0)]} for arm, own in uses.items()]
+    page = write_transmission(tmp_path / "transmission.html", "a.wav over sound_loss", arms, {}).read_text(encoding="utf-8")
+    (said,) = re.findall(r'<p class="caution">(Channel uses.*?)</p>', page)
+    assert "“silence”" in said and "FLAC, parity: +100" in said and "lines" not in said
 
 
 class Elements(HTMLParser):
