@@ -60,8 +60,8 @@ class NGramOf(FiniteContextModel):
         return {"path": hashlib.sha256(self.data()).hexdigest()}
 
     def data(self) -> bytes:
-        text = python_docs() if self.path == PYTHON_DOCS else read_data(self.path)
         """What it is trained on."""
+        text = python_docs() if self.path == PYTHON_DOCS else read_data(self.path)
         data = text[self.skip_bytes:self.skip_bytes + self.train_bytes]
         if len(data) < _LEAST_BYTES:
             raise RequestError(f"model.skip_bytes must leave at least {_LEAST_BYTES} bytes of {self.path!r}, which has "
