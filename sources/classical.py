@@ -36,6 +36,9 @@ class Compressor(Coder):
     A packet is lost where it did not arrive, its CRC has failed, or a bit of it is unknown. The slot says which packet a row is, so
     any `header_bits` will do, 0 included; they are charged, not read.
 
+    What the beginning of a file settles is found by decoding it; `ppmd`, `png`, `webp` and `flac` are decoded anew for every packet,
+    so that a long item in many packets takes the square of its length.
+
     With a `dictionary` both ends hold data beforehand: its last 32 kB are in the window (`zlib`), it is a dictionary trained with
     zstd or content to refer to (`zstd`), or the model has coded it first (`ppmd`).
     """
@@ -150,11 +153,14 @@ class Compressor(Coder):
         if self.dictionary is None:
             return b""
         try:
-            (file,) = files_of(Path(self.dictionary))
+            path = Path(self.dictionary)
+            require(not path.is_dir(), "it is a folder")
+            (file,) = files_of(path)
+            require(len(_read(file)) > 0, "it is empty")
             return _read(file)
         except (OSError, ValueError) as error:
-            raise RequestError(f"coder.dictionary must be a file that can be read, got {self.dictionary!r} ({error}); "
-                               "check the path") from error
+            raise RequestError(f"coder.dictionary must be a file that can be read and holds something, got {self.dictionary!r} "
+                               f"({error}); check the path") from error
 
 
 @lru_cache(maxsize=4)

@@ -296,8 +296,10 @@ def test_what_takes_no_dictionary_says_so(tmp_path: Path):
     for method in METHODS.keys() - set(TAKE_DICTIONARY):
         with pytest.raises(ValueError, match="dictionary must be left out"):
             Compressor(method=method, dictionary="some.txt")
-    with pytest.raises(RequestError, match="coder.dictionary"):
-        Compressor(method="zstd", dictionary=str(tmp_path / "none")).digests()
+    (tmp_path / "empty").touch()
+    for name, reason in {"none": "No such file", ".": "a folder", "empty": "it is empty"}.items():
+        with pytest.raises(RequestError, match=f"coder.dictionary .*{reason}"):
+            Compressor(method="zstd", dictionary=str(tmp_path / name)).digests()
 
 
 def test_damage_that_is_known_of_ends_the_file():
