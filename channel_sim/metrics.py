@@ -13,18 +13,17 @@ import numpy as np
 from rapidfuzz.distance import Levenshtein
 
 from channel_sim import fidelity
+from channel_sim.chrf import chrf
 from channel_sim.ledger import Ledger
 from channel_sim.types import Content, Evidence, Item, Origin, Packets, Reconstruction, Tokens
 
 Number = float | np.integer | np.floating | np.bool_
 _PROBABILITY_FLOOR = 2.0**-30
-_CHRF_ORDER, _CHRF_BETA = 6, 2.0
 CALIBRATION_BINS = 10
 """Equal bins of confidence; the last one holds 1 as well."""
 GIGABYTE_BITS = 8_000_000_000
 """Of the data that an adjusted rate spreads a model over."""
 _CONFIDENT = np.float32(0.9)  # in the precision of a confidence
-_CHARACTER_BITS = 21  # of a Unicode code point
 OF_EVALUATORS = ("task_accuracy", "clean_task_accuracy", "task_agreement", "kid", "kid_of_originals")
 """Measured only where a scenario has an evaluator."""
 _FIDELITY = ("psnr_db", "psnr_of_mean_mse_db", "ssim", "ms_ssim", "si_sdr_db", "exact_item_rate", "undecodable_rate")
@@ -389,33 +388,3 @@ def _source_bits(truth: Truth) -> int:
     if isinstance(content, bytes):
         return 8 * len(content)
     return truth.tokens.values.size * truth.tokens.bits_per_token if truth.item.modality == "symbols" else 8 * content.nbytes
-
-
-def chrf(reference: str, hypothesis: str) -> float:
-    """Character n-gram F-score of order 6 with beta = 2, white space left out, in [0, 1].
-
-    Source: M. Popović, "chrF: character n-gram F-score for automatic MT evaluation", WMT 2015, eq. 1.
-    """
-    sent, restored = _characters(reference), _characters(hypothesis)
-    precisions, recalls = [], []
-    grams = np.concatenate([sent, restored])
-    for order in range(1, min(_CHRF_ORDER, sent.size, restored.size) + 1):
-        # a number for each n-gram that occurs in either text: equal n-grams, equal numbers
-        distinct, number = np.unique(grams, return_inverse=True)
-        num_sent, num_restored = sent.size - order + 1, restored.size - order + 1
-        counts = [np.bincount(part, minlength=distinct.size) for part in (number[:num_sent], number[num_sent:])]
-        matches = int(np.minimum(*counts).sum())
-        precisions.append(matches / num_restored)
-        recalls.append(matches / num_sent)
-        longer = [part[:-1] << _CHARACTER_BITS | characters[order:]
-                  for part, characters in ((number[:num_sent], sent), (number[num_sent:], restored))]
-        grams = np.concatenate(longer)
-    if not precisions or not sum(precisions):
-        return 0.0
-    precision, recall = float(np.mean(precisions)), float(np.mean(recalls))
-    return (1 + _CHRF_BETA**2) * precision * recall / (_CHRF_BETA**2 * precision + recall)
-
-
-def _characters(text: str) -> np.ndarray:
-    """int64: the code points of a text, white space left out."""
-    return np.frombuffer("".join(text.split()).encode("utf-32-le", "surrogatepass"), "<u4").astype(np.int64)

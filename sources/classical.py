@@ -36,7 +36,7 @@ class Compressor(Coder):
     A packet is lost where it did not arrive, its CRC has failed, or a bit of it is unknown. The slot says which packet a row is, so
     any `header_bits` will do, 0 included; they are charged, not read.
 
-    What the beginning of a file settles is found by decoding it; `ppmd`, `png`, `webp` and `flac` are decoded anew for every packet,
+    What the beginning of a file settles is found by decoding it; `ppmd`, `png`, `webp` and `flac` are decoded anew for each packet,
     so that a long item in many packets takes the square of its length.
 
     With a `dictionary` both ends hold data beforehand: its last 32 kB are in the window (`zlib`), it is a dictionary trained with

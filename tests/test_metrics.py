@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from sacrebleu.metrics import CHRF
 
+from channel_sim.chrf import chrf
 from channel_sim.keys import Key
 from channel_sim.ledger import Ledger
-from channel_sim.metrics import CATALOGUE, TRANSFORMS, Measurement, Truth, chrf, measure, value_of
+from channel_sim.metrics import CATALOGUE, TRANSFORMS, Measurement, Truth, measure, value_of
 from channel_sim.types import Content, Evidence, Item, Origin, Packets, Reconstruction, Tokens
 
 LEDGER = Ledger(source_symbols=5, token_bits=40, coded_bits=40, preamble_bits=16, header_bits=32, crc_bits=48, parity_bits=80,
