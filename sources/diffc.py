@@ -24,7 +24,7 @@ from channel_sim.stages import Tokenizer
 from channel_sim.theory.gaussian import Noise
 from channel_sim.theory.gaussian import Reconstruction as Rule
 from channel_sim.theory.gaussian import remaining_variances
-from channel_sim.types import Item, Reconstruction, Tokens
+from channel_sim.types import Item, Origin, Reconstruction, Tokens
 from sources import reverse_channel
 from sources.diffc_stream import StreamReader, StreamWriter, Symbol, symbols_of_bits, symbols_of_number, table
 from sources.gaussian import GaussianLaw
@@ -155,12 +155,12 @@ class Diffc(GaussianLaw, Tokenizer):
 
     def decode(self, reconstruction: Reconstruction, key: Key) -> tuple[np.ndarray, np.ndarray]:
         """(float32 [num_dimensions], missing bool [num_dimensions]): all or nothing is missing."""
-        lost = reconstruction.lost
-        heard = self.heard(reconstruction.values[:int(np.argmax(lost)) if lost.any() else lost.size], key)
-        if np.all(heard.variances == 1):
-            return np.zeros(self.num_dimensions, np.float32), np.ones(self.num_dimensions, bool)
+        # a byte that a prior made up is no beginning of a number: the prefix ends there as at a lost one
+        arrived = (reconstruction.origin == Origin.RECEIVED) | (reconstruction.origin == Origin.INFERRED)
+        heard = self.heard(reconstruction.values[:np.logical_and.accumulate(arrived).sum()], key)
+        nothing = bool(np.all(heard.variances == 1))
         vector = self.axes.vector(heard.reconstruction(self.reconstruction, key))
-        return vector.astype(np.float32), np.zeros(self.num_dimensions, bool)
+        return np.where(nothing, 0, vector).astype(np.float32), np.full(self.num_dimensions, nothing)
 
     def heard_by_sender(self, vector: np.ndarray, key: Key) -> tuple[Heard, np.ndarray]:
         """(what a receiver of all of the stream holds, uint8: the stream)."""

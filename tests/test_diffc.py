@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -128,7 +129,7 @@ def test_every_prefix_decodes_and_more_is_better():
 
 
 def test_what_comes_after_a_lost_packet_changes_nothing():
-    """Catches a decoder that reads past a gap."""
+    """Catches a decoder that reads past a gap, whether it is left open or filled by a prior."""
     diffc = Diffc(**LAW, information_bits=2.0)
     (x,) = vectors(1, **LAW)
     octets = diffc.encode(Item(x, "vector", "x"), shared(0)).values
@@ -137,6 +138,9 @@ def test_what_comes_after_a_lost_packet_changes_nothing():
     first, _ = diffc.decode(received(octets, [5]), shared(0))
     assert np.array_equal(first, diffc.decode(received(other, [5]), shared(0))[0])
     assert np.array_equal(first, diffc.decode(received(octets[:5]), shared(0))[0])
+    concealed = received(octets)
+    made_up = np.where(np.arange(octets.size) == 5, Origin.CONCEALED, concealed.origin).astype(np.uint8)
+    assert np.array_equal(first, diffc.decode(replace(concealed, origin=made_up), shared(0))[0])
 
 
 def damaged(octets: np.ndarray, kind: str, key: Key) -> np.ndarray:
