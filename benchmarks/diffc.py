@@ -1,7 +1,7 @@
 """What DiffC costs and gains on sources whose law is known: `python -m benchmarks.diffc [chunks|searches|components|laplace] …`.
 
 chunks:     bits and seconds of a stream over the size of its chunks, and by dithered quantisation
-searches:   bits of one chunk over the information that it tells, by Zipf's law and by one fitted to these very numbers; and the bound
+searches:   bits of one chunk over what it tells, by Zipf's law and by one fitted to these very numbers; and the bound
 components: distortion by principal component of patches at .39 bits a dimension, three kinds of noise, in closed form
 laplace:    a Laplace source beside the Gaussian, by quadrature: what the flow gains, and between which bounds the information lies
 """
