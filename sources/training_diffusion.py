@@ -147,9 +147,9 @@ def card(config: dict[str, Any]) -> str:
     architecture, best, exact = Architecture(**config["architecture"]), config["best"], config["integer_error"]
     weights = sum(int(np.prod(shape)) for shape in architecture.shapes().values())
     measured = f"{best['held_out']:.4f} in training's numbers, " + (
-        "training goes on" if exact is None else f"{exact:.4f} in the integers that run")
+        "training goes on" if exact is None else f"{exact:.4f} in the integers that run, cut to pixels' range")
     facts = {
-        "what": f"E[picture | picture with Gaussian noise] of {SIDE}x{SIDE} RGB pixels at {NUM_LEVELS} levels of noise; "
+        "what": f"posterior mean of {SIDE}x{SIDE} RGB pixels in Gaussian noise, of {NUM_LEVELS} levels; "
                 f"{weights:,} weights in 8 bits, running means over updates",
         **training_facts(config, f"{config['settings']['batch']} pictures"),
         "squared error, that which a Gaussian prior expects being 1": f"{measured}; crops of the part set aside",

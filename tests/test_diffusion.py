@@ -16,7 +16,7 @@ from sources.models import diffusion, fixed_point, weights_file
 from sources.models.diffusion import NUM_LEVELS, UNIT, Denoiser, DiffusionSmall, amplitudes, quantised
 from sources.models.diffusion_network import Architecture, folded, unfolded
 from sources.models.vq_network import NumpyLayers
-from sources.training_diffusion import DiffusionSettings, noisy_pictures, train_diffusion
+from sources.training_diffusion import DiffusionSettings, card, noisy_pictures, train_diffusion
 
 KEY = Key(10)
 SMALL = Architecture(fine=12, wide=16, early_blocks=1, coarse_blocks=1, late_blocks=1)
@@ -157,6 +157,18 @@ def test_sums_are_exact_even_the_longest(sizes):
     assert np.array_equal(found, expected) and np.abs(answer).max() > 100
 
 
+def test_what_ships_beats_its_prior_and_knows_its_level():
+    """Catches weights of another network and a level that is not heard; photographs that nothing was trained on."""
+    denoiser, pictures = DiffusionSmall().denoiser(), photographs(24)
+    for level in (96, 128, 160):
+        levels = np.full(len(pictures), level)
+        noisy = noisy_pictures(pictures, levels, KEY.child("noise", level))
+        right, prior = denoiser.means(noisy, level), denoiser.prior.estimate(noisy, levels)
+        shuffled = denoiser.means(noisy, levels + 24 * (-1) ** np.arange(len(levels)))
+        error, of_prior, of_shuffled = (np.square(one * UNIT - pictures).mean() for one in (right, prior, shuffled))
+        assert error < 0.85 * of_prior and error < 0.6 * of_shuffled
+
+
 def test_other_shapes_and_other_files_are_refused(tmp_path, drawn):
     """Catches tracebacks where a picture of another size, another model's weights or a damaged file are given."""
     with pytest.raises(RequestError, match="tiles"):
@@ -165,6 +177,11 @@ def test_other_shapes_and_other_files_are_refused(tmp_path, drawn):
         DiffusionSmall(path=str(tmp_path / "none.safetensors")).denoiser()
     with pytest.raises(RequestError, match="not of format"):
         DiffusionSmall(path=str(weights_file.FOLDER / "vq-image.safetensors")).denoiser()
+    shipped = weights_file.FOLDER / "diffusion-small.safetensors"
+    (tmp_path / "d.json").write_bytes(shipped.with_suffix(".json").read_bytes())
+    (tmp_path / "d.safetensors").write_bytes(shipped.read_bytes()[:-1] + b"\x55")
+    with pytest.raises(RequestError, match="SHA-256"):
+        DiffusionSmall(path=str(tmp_path / "d.safetensors")).digests()
 
 
 def test_small_pictures_and_wrong_keys_are_refused(tmp_path, capsys):
@@ -176,6 +193,15 @@ def test_small_pictures_and_wrong_keys_are_refused(tmp_path, capsys):
     assert main(request) == 2 and "fine" in capsys.readouterr().err
     (tmp_path / "c.toml").write_text("")
     assert main(request) == 2 and "32 pixels a side" in capsys.readouterr().err
+
+
+def test_the_card_is_that_of_its_weights():
+    """Catches a card that was not made anew with the weights, and a table that is not of every level measured."""
+    config = json.loads((weights_file.FOLDER / "diffusion-small.json").read_text())
+    assert (weights_file.FOLDER / "diffusion-small.md").read_text() == card(config)
+    assert (weights_file.FOLDER / "diffusion-small.safetensors").stat().st_size < 3e6
+    by_level = {row["level"]: row for row in config["denoising"]}
+    assert all(by_level[level]["network_db"] > by_level[level]["gaussian_db"] + 0.1 for level in by_level if 64 <= level <= 184)
 
 
 class Killed(Exception):
@@ -231,3 +257,29 @@ def test_running_means_are_those_of_the_weights(tmp_path):
     for name in SMALL.shapes():
         trainer.model.weight[name].assign(0 * trainer.model.weight[name])
     assert trainer.held_out() == held_out
+
+
+@pytest.mark.slow
+@pytest.mark.sionna
+def test_integers_lose_little_to_the_network_that_was_trained():
+    """Catches integers of another unit, a rounding that costs, and equations that differ: the shipped weights in Keras."""
+    import safetensors.numpy
+
+    from sources.models.diffusion_network import network
+
+    file = weights_file.FOLDER / "diffusion-small.safetensors"
+    whole, denoiser, pictures = safetensors.numpy.load(file.read_bytes()), DiffusionSmall().denoiser(), photographs(24)
+    model = network(denoiser.architecture)
+    for name, shape in denoiser.architecture.shapes().items():
+        plain = whole[name] * 2.0**-10
+        if not name.endswith("_bias"):
+            plain = whole[name] * whole[f"{name}_scale"] * 2.0**(7 - 10 - 24)
+        model.state[f"mean_{name}"].assign(plain.reshape(shape))
+    for level in (60, 120, 180, 208):
+        levels = np.full(len(pictures), level)
+        noisy = noisy_pictures(pictures, levels, KEY.child("noise", level))
+        told = diffusion.given(denoiser.prior, noisy, levels)
+        answer = np.asarray(model.predict_on_batch((told.factors / 128, diffusion.features(levels) / 128)))
+        exact = np.clip(told.estimate * UNIT + answer * denoiser.prior.rms[level], -1, 1)
+        errors = [np.square(one - pictures).mean() for one in (exact, denoiser.means(noisy, level) * UNIT)]
+        assert abs(10 * np.log10(errors[1] / errors[0])) < 0.02
