@@ -34,7 +34,7 @@ def octaves(information_bits: float) -> np.ndarray:
     Source: C. T. Li, A. El Gamal, "Strong functional representation lemma and applications to coding theorems", IEEE Trans. Inf.
     Theory 64 (2018), proof of theorem 1.
     """
-    exponent = 1 + 1 / (information_bits + np.log2(np.e) / np.e + 1)
+    exponent = 1 + 1 / (information_bits + np.exp(-1) / np.log(2) + 1)
     above = zeta(exponent, 2.0 ** np.arange(_NUM_OCTAVES + 1))
     return table((above[:-1] - above[1:]) / (above[0] - above[-1]))
 
