@@ -34,10 +34,9 @@ def vq_card(config: dict[str, Any]) -> str:
 
 def grid_card(config: dict[str, Any]) -> str:
     """Of a masked model of pictures' tokens."""
-    architecture, best, exact = GridArchitecture(**config["architecture"]), config["best"], config["integer_bits"]
+    architecture = GridArchitecture(**config["architecture"])
     weights = sum(int(np.prod(shape)) for shape in architecture.shapes().values())
-    measured = f"{best['held_out']:.4f} in training's numbers, " + (
-        "training goes on" if exact is None else f"{exact:.4f} in the integers that run")
+    measured = held_out(config, "integer_bits")
     facts = {
         "what": f"p(token) given all known ones around it; {architecture.vocab_size:,} tokens, {weights:,} weights in 8 bits",
         "tokens": f"of vq_image whose encoder and codes have SHA-256 `{config['tokenizer']['tokens_sha256']}`; of no others",
@@ -49,6 +48,12 @@ def grid_card(config: dict[str, Any]) -> str:
             for one in thinned(config["curve"])]
     heads = "| updates | CPU seconds | training, loss | set aside, bits a token |"
     return page("masked model of picture tokens", facts, [heads, "|---|---|---|---|", *rows], "image-masked", config)
+
+
+def held_out(config: dict[str, Any], exact: str) -> str:
+    """What the part set aside takes at best, and by the exact integers: `exact` is its name in the config."""
+    by_integers = "training goes on" if config[exact] is None else f"{config[exact]:.4f} in the integers that run"
+    return f"{config['best']['held_out']:.4f} in training's numbers, {by_integers}"
 
 
 def training_facts(config: dict[str, Any], update: str, unit: str = "pictures") -> dict[str, str]:

@@ -29,6 +29,8 @@ MOST_CANDIDATES = 1 << 20
 """Where the search ends whatever was found: the best so far is sent."""
 _EXPONENTS = np.geomspace(1e-3, 1e3, 96)
 _SURE = 3.72  # sqrt(2 ln 1/TOTAL_VARIATION): how many standard deviations the bound on a tail lies out
+_REACH = 6.0  # standard deviations of p on either side that have cells
+_MOST_CELLS = 4096
 
 
 class Choice(NamedTuple):
@@ -106,9 +108,6 @@ def _block(key: Key, block: int, num_dimensions: int) -> np.ndarray:
     return key.child("candidates", block).normal(BLOCK, num_dimensions)
 
 
-# ---------------------------------------------------------------- one dimension, cheaply
-
-
 class DitheredCells(NamedTuple):
     """The cells of a quantiser of one dimension, shifted by a dither that both ends draw.
 
@@ -129,10 +128,6 @@ class DitheredCells(NamedTuple):
 
     def value(self, cell: int) -> float:
         return (self.first + cell + self.dither) * self.width
-
-
-_REACH = 6.0  # standard deviations of p on either side that have cells
-_MOST_CELLS = 4096
 
 
 def dithered_cells(key: Key, ratio: float) -> DitheredCells:

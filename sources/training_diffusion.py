@@ -11,7 +11,7 @@ from pydantic import Field
 
 from channel_sim.checks import RequestError
 from channel_sim.keys import Key
-from sources.image_cards import page, training_facts
+from sources.image_cards import held_out, page, training_facts
 from sources.image_training import DrawnSettings, Trainer, training_key
 from sources.models import diffusion
 from sources.models.diffusion import NUM_LEVELS, UNIT, Denoiser, amplitudes, features, given, quantised
@@ -144,10 +144,10 @@ def denoising(denoiser: Denoiser, sets: Sequence[tuple[np.ndarray, np.ndarray, K
 
 def card(config: dict[str, Any]) -> str:
     """The model card of a training, from its .json."""
-    architecture, best, exact = Architecture(**config["architecture"]), config["best"], config["integer_error"]
+    architecture = Architecture(**config["architecture"])
     weights = sum(int(np.prod(shape)) for shape in architecture.shapes().values())
-    measured = f"{best['held_out']:.4f} in training's numbers, " + (
-        "training goes on" if exact is None else f"{exact:.4f} in the integers that run, cut to pixels' range")
+    cut = "" if config["integer_error"] is None else ", cut to pixels' range"
+    measured = held_out(config, "integer_error") + cut
     facts = {
         "what": f"posterior mean of {SIDE}x{SIDE} RGB pixels in Gaussian noise, of {NUM_LEVELS} levels; "
                 f"{weights:,} weights in 8 bits, running means over updates",

@@ -14,7 +14,7 @@ from channel_sim.checks import RequestError
 from channel_sim.keys import Key
 from sources.audio import Audio
 from sources.checkpoints import as_array
-from sources.image_cards import page, training_facts
+from sources.image_cards import held_out, page, training_facts
 from sources.image_training import DrawnSettings, Trainer, training_key
 from sources.models import neighbourhood
 from sources.models.neighbourhood_network import MIDDLE, PREDICTOR_BITS, Architecture, given, layout, network
@@ -189,12 +189,11 @@ class _NeighbourhoodProduct(Product):
 
 def card(config: dict[str, Any]) -> str:
     """The model card of a training, from its .json."""
-    architecture, best, exact = Architecture(**config["architecture"]), config["best"], config["integer_bits"]
+    architecture = Architecture(**config["architecture"])
     weights = sum(int(np.prod(shape)) for shape in architecture.shapes().values())
     unit = "pictures" if architecture.width else "sounds"
     rows_of = f"{unit} of {architecture.width} bytes a row" if architecture.width else unit
-    measured = f"{best['held_out']:.4f} in training's numbers, " + (
-        "training goes on" if exact is None else f"{exact:.4f} in the integers that run")
+    measured = held_out(config, "integer_bits")
     facts = {
         "what": f"p(byte) given {len(architecture.places)} bytes near it that came before, in {rows_of}; {weights:,} weights in 8 "
                 "bits",
