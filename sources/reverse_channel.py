@@ -14,6 +14,7 @@ the communication of samples", ICML 2022; J. Ziv, "On universal quantization", I
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -78,16 +79,27 @@ def choose(key: Key, shift: np.ndarray, ratio: np.ndarray, total_variation: floa
 
     `key` is the chunk's own, and shared. The search ends where no later candidate can win, after W candidates on average.
     """
-    bound = ratio_bound(shift, ratio, total_variation)
     start = -0.5 * np.sum(np.log(ratio))
+
+    def log_ratio(candidates: np.ndarray) -> np.ndarray:
+        far = candidates - shift
+        # einsum, not a matrix product: its last bit would depend on the number of BLAS threads
+        return start + 0.5 * (np.einsum("nd,nd->n", candidates, candidates) - np.einsum("nd,nd,d->n", far, far, 1 / ratio))
+
+    return search(key, lambda block: _block(key, block, shift.size), log_ratio, ratio_bound(shift, ratio, total_variation))
+
+
+def search(key: Key, draw: Callable[[int], np.ndarray], log_ratio: Callable[[np.ndarray], np.ndarray], bound: float) -> Choice:
+    """A sample of any q among candidates of any p: draw(block) are `BLOCK` of them, log_ratio(draw(block)) is ln w of each.
+
+    bound: ln W; a candidate of which ln w is more is not taken.
+    """
     best, number, values, elapsed = np.inf, 1, None, 0.0
     for block in range(MOST_CANDIDATES // BLOCK):
         times = elapsed - np.cumsum(np.log1p(-key.child("times", block).uniform(BLOCK)))
-        candidates = _block(key, block, shift.size)
-        far = candidates - shift
-        # einsum, not a matrix product: its last bit would depend on the number of BLAS threads
-        log_ratio = start + 0.5 * (np.einsum("nd,nd->n", candidates, candidates) - np.einsum("nd,nd,d->n", far, far, 1 / ratio))
-        scores = np.where(log_ratio <= bound + 1e-9, np.log(times) - log_ratio, np.inf)
+        candidates = draw(block)
+        ratios = log_ratio(candidates)
+        scores = np.where(ratios <= bound + 1e-9, np.log(times) - ratios, np.inf)
         first = int(np.argmin(scores))
         if scores[first] < best or values is None:
             best, number, values = float(scores[first]), block * BLOCK + first + 1, candidates[first].copy()
