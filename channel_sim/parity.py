@@ -87,7 +87,7 @@ class ReedSolomon(Interleaved):
         split = replace(sent, coded_bits=coded_bits, parity_bits=sent.coded_bits - coded_bits)
         if self.target_uses is None:
             return split
-        side_bits = _side_bits(sum(block.num_parity for block in coded.blocks))
+        side_bits = number_bits(sum(block.num_parity for block in coded.blocks))
         uses = channel.side_uses(side_bits)
         return split + Ledger(side_bits=side_bits, channel_uses=uses, energy=float(uses))
 
@@ -105,12 +105,12 @@ class ReedSolomon(Interleaved):
     def _affordable_parity(packets: Packets, channel: Channel, target_uses: int) -> int:
         if packets.num_packets == 0:
             return 0
-        parity_bits = packets.header_bits + 8 * sum(_widths(packets)) + channel.crc_bits
-        uses, side = int(channel.channel_uses(np.array([parity_bits]))[0]), channel.side_uses(_side_bits(1))
+        parity_bits = packets.header_bits + 8 * sum(row_widths(packets)) + channel.crc_bits
+        uses, side = int(channel.channel_uses(np.array([parity_bits]))[0]), channel.side_uses(number_bits(1))
         spare = target_uses - int(channel.channel_uses(channel.bits_on_air(packets)).sum())
         # a block of one packet has 254 parity packets at most, and more tell no more
         num_parity = min(max(0, (spare - side) // max(uses, 1)), (reed_solomon.MOST_ROWS - 1) * packets.num_packets)
-        while num_parity and num_parity * uses + channel.side_uses(_side_bits(num_parity)) > spare:
+        while num_parity and num_parity * uses + channel.side_uses(number_bits(num_parity)) > spare:
             num_parity -= 1
         return num_parity
 
@@ -147,18 +147,18 @@ def _deal(num_packets: int, num_parity: int, num_blocks: int) -> list[_Block]:
     return blocks
 
 
-def _side_bits(num_parity: int) -> int:
-    """Bits of `num_parity` as a LEB128 number."""
-    return 8 * max(1, -(-num_parity.bit_length() // 7))
+def number_bits(number: int) -> int:
+    """Bits of a number >= 0 that is sent as side information, LEB128."""
+    return 8 * max(1, -(-number.bit_length() // 7))
 
 
-def _widths(packets: Packets) -> tuple[int, int]:
+def row_widths(packets: Packets) -> tuple[int, int]:
     """Bytes of a code symbol row: (of each of two header fields) x 2 and of the payload, as (header, payload)."""
     field = -(-int(packets.order.size).bit_length() // 8) if packets.header_bits else 0
     return 2 * field, -(-int(packets.num_bits.max(initial=0)) // 8)
 
 
-def _to_bytes(header: np.ndarray, bits: np.ndarray, widths: tuple[int, int]) -> np.ndarray:
+def as_bytes(header: np.ndarray, bits: np.ndarray, widths: tuple[int, int]) -> np.ndarray:
     """uint8 [num_packets, header + payload bytes]: first token and token count, big-endian, then the payload."""
     field = widths[0] // 2
     shifts = 8 * np.arange(field)[::-1]
@@ -169,7 +169,7 @@ def _to_bytes(header: np.ndarray, bits: np.ndarray, widths: tuple[int, int]) -> 
 
 
 def _encode(packets: Packets, blocks: list[_Block], depth: int) -> _Coded:
-    data = _to_bytes(packets.header, packets.bits, _widths(packets))
+    data = as_bytes(packets.header, packets.bits, row_widths(packets))
     num_rows = sum(block.num_data + block.num_parity for block in blocks)
     rows = np.concatenate([block.row + np.arange(block.num_data) for block in blocks] or [np.zeros(0, int)])
     parity_rows = np.setdiff1d(np.arange(num_rows), rows)
@@ -192,7 +192,7 @@ def _encode(packets: Packets, blocks: list[_Block], depth: int) -> _Coded:
 def _decode(coded: _Coded, received: Reception, places: np.ndarray) -> tuple[Reception, np.ndarray]:
     """The coder's packets again, those that arrived, and of each block with enough rows the others too; and the place on the air,
     int [num_packets], with which each of them was there."""
-    widths = _widths(coded.packets)
+    widths = row_widths(coded.packets)
     words = _words(coded, received, widths)
     restored, known_at = {}, places[coded.rows]
     for block in coded.blocks:
@@ -213,8 +213,8 @@ def _words(coded: _Coded, received: Reception, widths: tuple[int, int]) -> np.nd
     is_data = np.zeros(received.num_packets, np.bool_)
     is_data[coded.rows] = True
     words = np.zeros((received.num_packets, sum(widths)), np.uint8)
-    words[is_data] = _to_bytes(received.header[is_data], received.hard_bits[is_data], widths)
-    words[~is_data] = _to_bytes(received.header[~is_data], received.hard_bits[~is_data], (0, sum(widths)))
+    words[is_data] = as_bytes(received.header[is_data], received.hard_bits[is_data], widths)
+    words[~is_data] = as_bytes(received.header[~is_data], received.hard_bits[~is_data], (0, sum(widths)))
     return words
 
 
@@ -224,7 +224,7 @@ def _fill(coded: _Coded, received: Reception, restored: dict[int, np.ndarray], w
     width = max(8 * widths[1] if restored else 0, int(arrived.max(initial=0)))
     llr = received.llr[coded.rows, :width].copy()
     for packet, word in restored.items():
-        first, count = _fields(word[:widths[0]]) if widths[0] else coded.packets.header[packet, 1:].tolist()
+        first, count = header_fields(word[:widths[0]]) if widths[0] else coded.packets.header[packet, 1:].tolist()
         if max(first, count) > coded.packets.order.size:
             continue  # a failed CRC went unnoticed in a row that this one was made from
         llr[packet] = -CERTAIN_LLR
@@ -233,6 +233,7 @@ def _fill(coded: _Coded, received: Reception, restored: dict[int, np.ndarray], w
     return Reception(llr=llr, lost=lost, crc_ok=crc_ok, header=header, crc_checked=received.crc_checked)
 
 
-def _fields(code: np.ndarray) -> tuple[int, int]:
+def header_fields(code: np.ndarray) -> tuple[int, int]:
+    """(first token, token count) from the bytes that stand before a payload."""
     first, count = (int.from_bytes(half.tobytes(), "big") for half in np.split(code, 2))
     return first, count

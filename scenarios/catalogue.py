@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from channel_sim import abstraction, arq, bits, link, loss_trace, losses, parity, protection
+from channel_sim import abstraction, arq, bits, link, loss_trace, losses, parity, priority, protection
 from channel_sim.checks import RequestError
 from channel_sim.stages import Component
 from channel_sim.trial import Receiver
@@ -123,6 +123,7 @@ CATALOGUE: Mapping[str, Mapping[str, type[Component]]] = MappingProxyType({
     "protections": {
         "none": protection.NoProtection,
         "reed_solomon": parity.ReedSolomon,
+        "priority": priority.Priority,
         "repeat": protection.Repeat,
         "arq": arq.Arq,
     },
