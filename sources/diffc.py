@@ -11,7 +11,7 @@ Source: L. Theis, T. Salimans, M. D. Hoffman, F. Mentzer, "Lossy compression wit
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import ClassVar, Literal, NamedTuple
 
@@ -24,9 +24,9 @@ from channel_sim.stages import Tokenizer
 from channel_sim.theory.gaussian import Noise
 from channel_sim.theory.gaussian import Reconstruction as Rule
 from channel_sim.theory.gaussian import remaining_variances
-from channel_sim.types import Item, Origin, Reconstruction, Tokens
+from channel_sim.types import Item, Reconstruction, Tokens
 from sources import reverse_channel
-from sources.diffc_stream import StreamReader, StreamWriter, Symbol, symbols_of_bits, symbols_of_number, table
+from sources.diffc_parts import Coding, Held, Line, Part, prefix, searchable
 from sources.gaussian import GaussianLaw
 
 _MOST_COMPONENT_BITS = 10.0  # of a component in one step: what a single search, or a table of cells, can be asked for
@@ -36,14 +36,13 @@ _LEAST_BITS = 1e-9
 class Chunk(NamedTuple):
     """Components that are told together. All but `number` are arrays [components] or follow from them.
 
-    number: which chunk of the stream; before, after: their remaining variance σ²; information_bits: what it tells on average
+    number: which chunk of the stream; before, after: their remaining variance σ²
     """
 
     number: int
     components: np.ndarray
     before: np.ndarray
     after: np.ndarray
-    information_bits: float
 
     @property
     def ratio(self) -> np.ndarray:
@@ -51,59 +50,47 @@ class Chunk(NamedTuple):
         return self.after / self.before
 
     @property
-    def precision(self) -> np.ndarray:
-        """1 / variance of the noise on what is sent."""
-        return 1 / self.after - 1 / self.before
-
-    def key(self, shared: Key) -> Key:
-        return shared.child("diffc", self.number)
+    def information_bits(self) -> float:
+        """What it tells on average."""
+        return reverse_channel.information_bits(self.ratio)
 
 
-class Heard:
-    """All that a receiver has: of each component the sum of what was sent, weighted by its precision, and σ².
+Steps = list[list[Chunk]]
+
+
+class Heard(Held):
+    """Of each component the sum of what was sent, weighted by its precision, and σ², `known`.
 
     z = sum σ² / sqrt(1 - σ²) is the sample that DiffC speaks of, and sum σ² the mean of x.
     """
 
-    def __init__(self, num_components: int) -> None:
-        self.sums, self.variances = np.zeros(num_components), np.ones(num_components)
+    def __init__(self, steps: Steps, num_components: int, shared: Key) -> None:
+        super().__init__(np.zeros(num_components), np.ones(num_components))
+        self._steps, self._shared = steps, shared
 
-    def shift(self, chunk: Chunk, x: np.ndarray) -> np.ndarray:
-        """How far the components of x lie from what is expected, in units of the spread that is expected of what is sent."""
-        mean, spread = self._expected(chunk)
-        return (x[chunk.components] - mean) / spread
+    @property
+    def variances(self) -> np.ndarray:
+        """σ² of each component."""
+        return self.known
 
-    def add(self, chunk: Chunk, values: np.ndarray) -> None:
-        """Take in what was sent, in those units."""
-        mean, spread = self._expected(chunk)
-        self.sums[chunk.components] += chunk.precision * (mean + spread * values)
-        self.variances[chunk.components] = chunk.after
+    def parts(self, step: int) -> Iterator[Part]:
+        for chunk in self._steps[step]:
+            # the precision of what is sent and of x before it: 1 / precision + before = before² / (before - after)
+            spread = chunk.before / np.sqrt(chunk.before - chunk.after)
+            mean = self.sums[chunk.components] * chunk.before
+            yield Part(self._shared.child("diffc", chunk.number), chunk.components, mean, spread, chunk.ratio,
+                       reverse_channel.normal(chunk.ratio), 1 / chunk.after - 1 / chunk.before, chunk.after)
 
-    def copy(self) -> Heard:
-        other = Heard(0)
-        other.sums, other.variances = self.sums.copy(), self.variances.copy()
-        return other
-
-    def check(self, num_bits: int) -> int:
-        """A checksum of all that is held, bit for bit."""
-        digest = hashlib.blake2b(self.sums.tobytes(), digest_size=8).digest()
-        return int.from_bytes(digest, "big") >> (64 - num_bits)
-
-    def reconstruction(self, rule: Rule, shared: Key) -> np.ndarray:
+    def reconstruction(self, rule: Rule) -> np.ndarray:
         """float64 [components]: x as `rule` has it; noise that it needs is drawn from the shared key."""
         mean = self.sums * self.variances
         if rule == "mean":
             return mean
-        noise = shared.child("diffc", rule).normal(mean.size)
+        noise = self._shared.child("diffc", rule).normal(mean.size)
         if rule == "ancestral":
             return mean + np.sqrt(self.variances) * noise
         known = np.sqrt(1 - self.variances)
         return np.where(known > 0, mean / np.where(known > 0, known, 1), noise)  # the flow of N(0, 1) leaves z where it is
-
-    def _expected(self, chunk: Chunk) -> tuple[np.ndarray, np.ndarray]:
-        # the precision of what is sent and of x before it: 1 / precision + before = before² / (before - after)
-        spread = chunk.before / np.sqrt(chunk.before - chunk.after)
-        return self.sums[chunk.components] * chunk.before, spread
 
 
 class Diffc(GaussianLaw, Tokenizer):
@@ -129,7 +116,7 @@ class Diffc(GaussianLaw, Tokenizer):
     noise: Literal["isotropic", "pink", "optimal"] = Field("isotropic", description="how noise is spread over the components")
     reconstruction: Rule = Field("flow", description="a sample of p(x | z), the probability flow, or the mean")
     num_steps: int = Field(1, ge=1, le=64, description="noise levels that the stream goes through, of equal information, at least")
-    coding: Literal["poisson", "dithered"] = Field("poisson", description="search for a sample of q, or quantise with dither")
+    coding: Coding = Field("poisson", description="search for a sample of q, or quantise with dither")
     search_bits: float = Field(14.0, ge=4, le=18, description="log2 of the candidates that a chunk is searched in, about")
     check_bits: int = Field(8, ge=0, le=32, description="checksum after each step")
 
@@ -151,43 +138,23 @@ class Diffc(GaussianLaw, Tokenizer):
         if item.modality != "vector" or not isinstance(vector, np.ndarray) or vector.shape != (self.num_dimensions,):
             raise RequestError(f"tokenizer diffc takes vectors of num_dimensions = {self.num_dimensions}, got {item.modality!r} "
                                f"({item.name}); use source gaussian_vector of as many")
-        return Tokens(self.heard_by_sender(vector, key)[1], self.vocab_size)
+        return Tokens(self._line.told(self._nothing(key), self.axes.components(vector)), self.vocab_size)
 
     def decode(self, reconstruction: Reconstruction, key: Key) -> tuple[np.ndarray, np.ndarray]:
         """(float32 [num_dimensions], missing bool [num_dimensions]): all or nothing is missing."""
-        # a byte that a prior made up is no beginning of a number: the prefix ends there as at a lost one
-        arrived = (reconstruction.origin == Origin.RECEIVED) | (reconstruction.origin == Origin.INFERRED)
-        heard = self.heard(reconstruction.values[:np.logical_and.accumulate(arrived).sum()], key)
+        heard = self.heard(prefix(reconstruction), key)
         nothing = bool(np.all(heard.variances == 1))
-        vector = self.axes.vector(heard.reconstruction(self.reconstruction, key))
+        vector = self.axes.vector(heard.reconstruction(self.reconstruction))
         return np.where(nothing, 0, vector).astype(np.float32), np.full(self.num_dimensions, nothing)
 
     def heard_by_sender(self, vector: np.ndarray, key: Key) -> tuple[Heard, np.ndarray]:
         """(what a receiver of all of the stream holds, uint8: the stream)."""
-        heard, writer = self._told(self.axes.components(vector), key)
-        octets = writer.stream()
-        if not self._overflows(octets.size):
-            return heard, octets
-        assert self.target_bits is not None
-        octets = octets[:self.target_bits // 8]
+        octets = self._line.told(self._nothing(key), self.axes.components(vector))
         return self.heard(octets, key), octets
 
     def heard(self, octets: np.ndarray, key: Key) -> Heard:
         """What a receiver of the first bytes of a stream holds: whole chunks, up to the last step that is known to agree."""
-        heard, reader = Heard(self.num_dimensions), StreamReader(octets)
-        for step in self.steps:
-            sure = heard.copy()
-            for chunk in step:
-                values = self._listen(chunk, reader, key)
-                if values is None:
-                    return heard
-                heard.add(chunk, values)
-            check = reader.bits(self.check_bits)
-            if check is None:
-                break
-            if check != heard.check(self.check_bits):
-                return sure
-        return heard
+        return self._line.heard(self._nothing(key), octets)
 
     @property
     def short_name(self) -> str:
@@ -203,52 +170,27 @@ class Diffc(GaussianLaw, Tokenizer):
         return remaining_variances(self.axes.spectrum, bits_per_dimension, noise)
 
     @property
-    def steps(self) -> list[list[Chunk]]:
+    def steps(self) -> Steps:
         """The chunks of each step, in the order of the stream."""
         return _steps(self)
 
-    def _told(self, x: np.ndarray, key: Key) -> tuple[Heard, StreamWriter]:
-        """All steps, or as much of them as is certainly more than `target_bits`."""
-        heard, writer = Heard(self.num_dimensions), StreamWriter()
-        for step in self.steps:
-            for chunk in step:
-                values, symbols = self._tell(chunk, heard.shift(chunk, x), key)
-                writer.write(symbols)
-                heard.add(chunk, values)
-                if self._overflows(writer.num_bytes):
-                    return heard, writer
-            writer.write(symbols_of_bits(heard.check(self.check_bits), self.check_bits))
-        return heard, writer
+    @property
+    def _line(self) -> Line:
+        most_bytes = None if self.target_bits is None else self.target_bits // 8
+        return Line(self.coding, len(self.steps), self.check_bits, most_bytes)
 
-    def _overflows(self, num_bytes: int) -> bool:
-        return self.target_bits is not None and 8 * num_bytes > self.target_bits
-
-    def _tell(self, chunk: Chunk, shift: np.ndarray, shared: Key) -> tuple[np.ndarray, list[Symbol]]:
-        """(what is sent, the symbols that tell it)."""
-        if self.coding == "poisson":
-            choice = reverse_channel.choose(chunk.key(shared), shift, chunk.ratio)
-            return choice.values, symbols_of_number(choice.number, chunk.information_bits)
-        cells = reverse_channel.dithered_cells(chunk.key(shared), float(chunk.ratio[0]))
-        cell = cells.nearest(float(shift[0]))
-        return np.array([cells.value(cell)]), [(cell, table(cells.probabilities))]
-
-    def _listen(self, chunk: Chunk, reader: StreamReader, shared: Key) -> np.ndarray | None:
-        if self.coding == "poisson":
-            number = reader.number(chunk.information_bits)
-            return None if number is None else reverse_channel.recall(chunk.key(shared), number, chunk.components.size)
-        cells = reverse_channel.dithered_cells(chunk.key(shared), float(chunk.ratio[0]))
-        cell = reader.symbol(table(cells.probabilities))
-        return None if cell is None else np.array([cells.value(cell)])
+    def _nothing(self, key: Key) -> Heard:
+        return Heard(self.steps, self.num_dimensions, key)
 
 
 @lru_cache(maxsize=32)
-def _steps(diffc: Diffc) -> list[list[Chunk]]:
-    steps, number = list[list[Chunk]](), 0
+def _steps(diffc: Diffc) -> Steps:
+    steps, number = Steps(), 0
     levels = _levels(diffc)
     for before, after in zip(levels[:-1], levels[1:], strict=True):
         told = np.log2(before / after) / 2 > _LEAST_BITS
         ratio = after / before
-        chunks = [Chunk(number + place, part, before[part], after[part], reverse_channel.information_bits(ratio[part]))
+        chunks = [Chunk(number + place, part, before[part], after[part])
                   for place, part in enumerate(_parts(diffc, np.flatnonzero(told), ratio))]
         number += len(chunks)
         steps.append(chunks)
@@ -268,12 +210,4 @@ def _levels(diffc: Diffc) -> list[np.ndarray]:
 
 def _parts(diffc: Diffc, components: np.ndarray, ratio: np.ndarray) -> list[np.ndarray]:
     """Components of each chunk: as many as one search can tell; with dither each by itself."""
-    if diffc.coding == "dithered":
-        return list(components[:, None])
-    parts, first = list[np.ndarray](), 0
-    for end in range(1, components.size + 1):
-        last = end == components.size
-        if last or reverse_channel.search_bits(ratio[components[first:end + 1]]) > diffc.search_bits:
-            parts.append(components[first:end])
-            first = end
-    return parts
+    return list(components[:, None]) if diffc.coding == "dithered" else searchable(components, ratio[components], diffc.search_bits)

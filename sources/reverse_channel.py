@@ -120,35 +120,50 @@ def _block(key: Key, block: int, num_dimensions: int) -> np.ndarray:
     return key.child("candidates", block).normal(BLOCK, num_dimensions)
 
 
+class Mixture(NamedTuple):
+    """A law of zero mean that is a mixture of Gaussians, of each of n components: weights and scales, float64 [n, terms]."""
+
+    weights: np.ndarray
+    scales: np.ndarray
+
+
+def normal(ratio: np.ndarray) -> Mixture:
+    """What p says of the mean of q, in units of p: Gaussian, of the variance that p has beside q's."""
+    scales = np.sqrt(np.maximum(1 - ratio, 1e-12))[:, None]
+    return Mixture(np.ones_like(scales), scales)
+
+
 class DitheredCells(NamedTuple):
-    """The cells of a quantiser of one dimension, shifted by a dither that both ends draw.
+    """The cells of a uniform quantiser of each of n components, shifted by a dither that both ends draw.
 
     The value that is sent is x + noise, the noise uniform, independent of x, and of the variance that q has: not q, but a law that
-    is met exactly. `first` is the number of the first cell, `probabilities` float64 [cells] are those under p, which is wider by
-    the cell.
+    is met exactly. width, dither: float64 [n]; `first` is the number of the first cell; `probabilities` float64 [n, cells] are
+    those under p, which is wider by the cell.
     """
 
-    width: float
-    dither: float
+    width: np.ndarray
+    dither: np.ndarray
     first: int
     probabilities: np.ndarray
 
-    def nearest(self, shift: float) -> int:
-        """The cell, from 0, that tells a sample of q; the last one where `shift` lies beyond all of them."""
-        cell = int(np.floor(shift / self.width - self.dither + 0.5)) - self.first
-        return min(max(cell, 0), self.probabilities.size - 1)
+    def nearest(self, shift: np.ndarray) -> np.ndarray:
+        """int32 [n], cells from 0 that tell a sample of q; the last one where `shift` lies beyond all of them."""
+        cell = np.floor(shift / self.width - self.dither + 0.5).astype(np.int64) - self.first
+        return np.clip(cell, 0, self.probabilities.shape[1] - 1).astype(np.int32)
 
-    def value(self, cell: int) -> float:
-        return (self.first + cell + self.dither) * self.width
+    def values(self, cells: np.ndarray) -> np.ndarray:
+        """float64 [k] of the cells of the first k components."""
+        return (self.first + cells + self.dither[:cells.size]) * self.width[:cells.size]
 
 
-def dithered_cells(key: Key, ratio: float) -> DitheredCells:
-    """The quantiser of the chunk `key` of one dimension; cells beyond `_REACH` standard deviations are the last ones."""
-    width = float(np.sqrt(12 * ratio))
-    dither = float(key.child("dither").uniform(1)[0]) - 0.5
-    half = min(int(np.ceil(_REACH / width)) + 1, _MOST_CELLS // 2)
+def dithered_cells(key: Key, ratio: np.ndarray, law: Mixture) -> DitheredCells:
+    """The quantisers of the chunk `key`, where x has `law`; cells beyond `_REACH` of its scales, and of p, are the last ones."""
+    width = np.sqrt(12 * ratio)
+    dither = key.child("dither").uniform(ratio.size) - 0.5
+    half = min(int(np.max(np.ceil(_REACH * np.maximum(1, law.scales.max(axis=1)) / width))) + 1, _MOST_CELLS // 2)
     numbers = np.arange(-half, half + 1)
-    edges = (np.append(numbers, half + 1) - 0.5 + dither) * width
-    spread = np.sqrt(max(1 - ratio, 1e-12))  # of x itself, about the mean of p
-    probabilities = np.diff(ndtr(edges / spread))
-    return DitheredCells(width, dither, -half, probabilities / probabilities.sum())
+    edges = (np.append(numbers, half + 1) - 0.5 + dither[:, None]) * width[:, None]  # [n, cells + 1]
+    probabilities = np.zeros((ratio.size, numbers.size))
+    for weight, scale in zip(law.weights.T, law.scales.T, strict=True):
+        probabilities += weight[:, None] * np.diff(ndtr(edges / scale[:, None]), axis=1)
+    return DitheredCells(width, dither, -half, probabilities / probabilities.sum(axis=1, keepdims=True))

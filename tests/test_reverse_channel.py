@@ -11,7 +11,7 @@ from scipy.stats import chi2, kstest, norm
 from channel_sim.keys import Key
 from sources import reverse_channel
 from sources.diffc_stream import cost_bits, symbols_of_number
-from sources.reverse_channel import choose, dithered_cells, information_bits, ratio_bound, recall
+from sources.reverse_channel import Mixture, choose, dithered_cells, information_bits, normal, ratio_bound, recall
 
 ROOT = Key(21)
 SIZES = [(1, 2.0), (1, 6.0), (2, 2.5), (4, 1.0), (8, 0.4)]
@@ -102,10 +102,12 @@ def dithered(num: int, bits: float) -> Iterator[tuple[float, float, float]]:
     """(shift, error in cells, bits it costs) of each trial."""
     for trial in range(num):
         key = ROOT.child("dither", trial)
-        shift = float(shifts(key.child("x"), ratio_of(1, bits))[0])
-        cells = dithered_cells(key, 4.0**-bits)
+        ratio = ratio_of(1, bits)
+        shift = shifts(key.child("x"), ratio)
+        cells = dithered_cells(key, ratio, normal(ratio))
         cell = cells.nearest(shift)
-        yield shift, (cells.value(cell) - shift) / cells.width, -float(np.log2(cells.probabilities[cell]))
+        error = (cells.values(cell) - shift) / cells.width
+        yield float(shift[0]), float(error[0]), -float(np.log2(cells.probabilities[0, cell[0]]))
 
 
 @pytest.mark.parametrize("bits", [0.4, 3.0])
@@ -114,7 +116,25 @@ def test_dithered_noise_is_uniform_and_knows_nothing_of_x(bits: float):
     rows = np.array(list(dithered(1500, bits)))
     assert kstest(rows[:, 1], "uniform", args=(-0.5, 1)).pvalue > 1e-5
     assert abs(np.corrcoef(rows[:, 0], rows[:, 1])[0, 1]) < 5 / np.sqrt(len(rows))
-    assert dithered_cells(ROOT, 4.0**-bits).width ** 2 / 12 == pytest.approx(4.0**-bits)
+    assert dithered_cells(ROOT, ratio_of(1, bits), normal(ratio_of(1, bits))).width ** 2 / 12 == pytest.approx(4.0**-bits)
+
+
+def test_cells_of_many_components_are_those_of_each():
+    """Catches a width or a dither of a neighbour, and a mixture that is not the sum of its terms: one a time is the reference."""
+    ratio = np.array([0.9, 0.3, 0.02])
+    weights, scales = np.array([[0.5, 0.5], [1, 0], [0.2, 0.8]]), np.array([[0.1, 2.0], [0.7, 9.0], [0.9, 1.1]])
+    cells = dithered_cells(ROOT, ratio, Mixture(weights, scales))
+    dither = ROOT.child("dither").uniform(3) - 0.5
+    shift = np.array([0.4, -1.3, 2.2])
+    sent = cells.values(cells.nearest(shift))
+    for place in range(3):
+        width = np.sqrt(12 * ratio[place])
+        assert abs(sent[place] - shift[place]) <= width / 2 + 1e-12
+        assert (sent[place] / width - dither[place]) == pytest.approx(round(sent[place] / width - dither[place]), abs=1e-9)
+        edges = sent[place] + width * np.array([-0.5, 0.5])
+        expected = sum(weights[place, term] * np.diff(norm.cdf(edges / scales[place, term]))[0] for term in range(2))
+        assert cells.probabilities[place, cells.nearest(shift)[place]] == pytest.approx(expected, rel=1e-9)
+    assert np.array_equal(cells.values(cells.nearest(shift)[:2]), sent[:2])
 
 
 def test_dither_costs_at_most_a_quarter_bit_more_than_gaussian_noise():
