@@ -109,7 +109,7 @@ def _wav(samples: Any, rate: int) -> str:
 
 def _goes_on(origin: np.ndarray) -> bool:
     """Whether what was restored is the end of the item, and all of it."""
-    return bool(origin[-1:] == Origin.CONCEALED) and not np.any(np.diff((origin == Origin.CONCEALED).astype(np.int8)) < 0)
+    return bool(np.any(origin[-1:] == Origin.CONCEALED)) and not np.any(np.diff((origin == Origin.CONCEALED).astype(np.int8)) < 0)
 
 
 def _png(picture: Any) -> str:

@@ -19,7 +19,9 @@ from reports.marks import Run, legend, likelihood, mark
 from reports.summary import summarise
 from reports.viewer import viewer
 from scenarios.samples import sample
+from sources.codecs import Webp
 from sources.fixed_length import FixedLength
+from sources.images import Images
 from sources.text import Text
 from sources.tokenizers import BytesTokenizer
 from tests.synthetic_results import ARMS, synthetic_store, turns
@@ -90,6 +92,15 @@ def test_losses_of_a_burst_stand_where_they_were_on_the_air() -> None:
     lost = channel.lost_packets(num_sent, Key(5).child("item", 0).child("channel", 0).child("loss slots"))
     assert num_sent == 96 and sampled["lost_slots"] == turns(lost.tolist()) and lost.any()
     assert len(sampled["lost_packets"]) == 32
+
+
+def test_of_an_item_without_a_file_there_is_a_sample() -> None:
+    """Catches a trial that fails for its sample: a codec that has no file within its bytes sends no token at all."""
+    chain = Chain(Images(size=16, crop="centre"), Webp(target_bytes=1, over_budget="drop"), FixedLength(), NoProtection(), PacketLoss(),
+                  NoDecoder())
+    (outcome,) = run(chain, send(chain, [0], Key(5)), 0, Key(5))
+    assert outcome.sent.tokens.values.size == 0
+    assert sample(outcome, chain.tokenizer, Key(5).child("item", 0, "shared"))["lost_packets"] == ""
 
 
 def test_a_page_carries_what_it_can_and_keeps_the_ends_of_a_sweep(tmp_path: Path) -> None:
