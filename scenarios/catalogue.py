@@ -42,6 +42,7 @@ from sources import (
     fixed_length,
     gaussian,
     images,
+    laplace,
     masked_coder,
     online,
     plucked_strings,
@@ -71,6 +72,7 @@ CATALOGUE: Mapping[str, Mapping[str, type[Component]]] = MappingProxyType({
         "random_bytes": synthetic.RandomBytes,
         "dna": sequences.Dna,
         "gaussian_vector": gaussian.GaussianVector,
+        "laplace_vector": laplace.LaplaceVector,
     },
     "tokenizers": {
         "bytes": tokenizers.BytesTokenizer,
@@ -86,6 +88,7 @@ CATALOGUE: Mapping[str, Mapping[str, type[Component]]] = MappingProxyType({
         "bpe": bpe.Bpe,
         "vq_image": vq_image.VqImage,
         "diffc": diffc.Diffc,
+        "diffc_laplace": laplace.DiffcLaplace,
         "keras_hub": keras_hub.KerasHubTokenizer,
     },
     "models": {

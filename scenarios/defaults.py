@@ -12,6 +12,7 @@ from channel_sim.stages import Component
 from channel_sim.trial import Chain
 from scenarios import catalogue
 from sources.gaussian import GaussianLaw
+from sources.laplace import LaplaceLaw
 
 
 def fill(stage: str, table: dict[str, Any], built: Mapping[str, Component], where: str) -> dict[str, Any]:
@@ -25,8 +26,9 @@ def fill(stage: str, table: dict[str, Any], built: Mapping[str, Component], wher
     if "sample_bits" in fields and sample_bits is not None:
         table.setdefault("sample_bits", sample_bits)
     source = built.get("source")
-    if issubclass(cls, GaussianLaw) and isinstance(source, GaussianLaw):
-        table = {key: getattr(source, key) for key in GaussianLaw.model_fields} | table
+    for law in (GaussianLaw, LaplaceLaw):
+        if issubclass(cls, law) and isinstance(source, law):
+            table = {key: getattr(source, key) for key in law.model_fields} | table
     if "model" in fields:
         # decoder ngram takes no other model, so it names none
         kind = catalogue.models_for(cls)

@@ -23,6 +23,7 @@ from scenarios.scenario import Scenario
 from sources.diffc import Diffc
 from sources.fixed_length import FixedLength
 from sources.gaussian import GaussianVector
+from sources.laplace import DiffcLaplace, LaplaceVector
 from sources.synthetic import Bernoulli, Markov
 from sources.text import BytesFile, Text
 from sources.tokenizers import BytesTokenizer, Symbols
@@ -52,6 +53,7 @@ def _closed_forms(chain: Chain, num_items: int) -> Iterator[Value]:
     yield from _coded_link(chain)
     yield from _packet_protection(chain, num_items)
     yield from _gaussian_diffusion(chain)
+    yield from _laplace_diffusion(chain)
 
 
 def _markov_concealment(chain: Chain) -> Iterator[Value]:
@@ -83,6 +85,14 @@ def _gaussian_diffusion(chain: Chain) -> Iterator[Value]:
                                   ("Shannon's D(R)", theory.gaussian_distortion(spectrum, bits), "reverse water-filling")):
         yield label, "mse", mse, reference
         yield label, "sdr_db", sdr_db(mse), reference
+
+
+def _laplace_diffusion(chain: Chain) -> Iterator[Value]:
+    source, diffc = chain.source, chain.tokenizer
+    if isinstance(source, LaplaceVector) and isinstance(diffc, DiffcLaplace) and isinstance(chain.channel, Ideal):
+        mse = diffc.law.distortion(diffc.reconstruction)
+        yield f"{diffc.short_name}, by quadrature", "mse", mse, _DIFFUSION
+        yield f"{diffc.short_name}, by quadrature", "sdr_db", sdr_db(mse), _DIFFUSION
 
 
 # ---------------------------------------------------------------- links

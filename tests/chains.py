@@ -34,7 +34,8 @@ BITS = {"name": "markov", "flip_probability": 0.1, "num_symbols": 96}
 NEEDED: dict[str, dict[str, Any]] = {
     "bytes_file": {"path": "some.bin"}, "images": {"path": "tiny.npz"}, "dna": {"path": "genome.fa", "item_bytes": 96},
     "audio": {"path": "music.wav", "item_samples": 96}, "plucked_strings": {"item_samples": 96},
-    "gaussian_vector": {"num_dimensions": 48}, "loss_trace": {"path": "trace.txt"}, "receiver": {"abstain_below": 0.5},
+    "gaussian_vector": {"num_dimensions": 48}, "laplace_vector": {"num_dimensions": 48},
+    "loss_trace": {"path": "trace.txt"}, "receiver": {"abstain_below": 0.5},
     "from_coder": {"coder": {"name": "fixed_length"}},
     "ngram_of": {"train_bytes": 20_000, "max_megabytes": 0.02},
     "recurrent": {"path": "tiny.safetensors"}, "neighbourhood": {"path": "tiny-near.safetensors", "width": 12},
@@ -53,7 +54,9 @@ OF_PICTURES = {"images": "pixels", "pixels": "pixels", "interpolate": "pixels", 
 """Entry that has to do with pictures -> a tokenizer that it works with."""
 OF_SOUNDS = {"audio": "pcm", "plucked_strings": "pcm", "pcm": "pcm", "mu_law": "mu_law", "autoregressive": "pcm"}
 """The same of sounds."""
-OF_VECTORS = ("gaussian_vector", "diffc")
+OF_VECTORS = {"gaussian_vector": ("gaussian_vector", "diffc"), "diffc": ("gaussian_vector", "diffc"),
+              "laplace_vector": ("laplace_vector", "diffc_laplace"), "diffc_laplace": ("laplace_vector", "diffc_laplace")}
+"""Entry that has to do with vectors -> source and tokenizer."""
 
 
 @cache
@@ -139,7 +142,8 @@ def tables_with(kind: str, name: str) -> dict[str, Any]:
     if name in OF_SOUNDS:
         tables |= {"source": {"name": "plucked_strings"} | NEEDED["plucked_strings"], "tokenizer": {"name": OF_SOUNDS[name]}}
     if name in OF_VECTORS:
-        tables |= {"source": {"name": "gaussian_vector"} | NEEDED["gaussian_vector"], "tokenizer": {"name": "diffc"}}
+        source, tokenizer = OF_VECTORS[name]
+        tables |= {"source": {"name": source} | NEEDED[source], "tokenizer": {"name": tokenizer}}
     if name == "masked_grid":
         tables["tokenizer"]["path"] = str(files() / NEEDED["vq_image"]["path"])
     if kind == "models":
