@@ -96,8 +96,8 @@ def test_losses_of_a_burst_stand_where_they_were_on_the_air() -> None:
 
 def test_of_an_item_without_a_file_there_is_a_sample() -> None:
     """Catches a trial that fails for its sample: a codec that has no file within its bytes sends no token at all."""
-    chain = Chain(Images(size=16, crop="centre"), Webp(target_bytes=1, over_budget="drop"), FixedLength(), NoProtection(), PacketLoss(),
-                  NoDecoder())
+    chain = Chain(Images(size=16, crop="centre"), Webp(target_bytes=1, over_budget="drop"), FixedLength(), NoProtection(),
+                  PacketLoss(), NoDecoder())
     (outcome,) = run(chain, send(chain, [0], Key(5)), 0, Key(5))
     assert outcome.sent.tokens.values.size == 0
     assert sample(outcome, chain.tokenizer, Key(5).child("item", 0, "shared"))["lost_packets"] == ""
