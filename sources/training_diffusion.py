@@ -14,24 +14,28 @@ from channel_sim.keys import Key
 from sources.image_cards import held_out, page, training_facts
 from sources.image_training import DrawnSettings, Trainer, training_key
 from sources.models import diffusion
-from sources.models.diffusion import NUM_LEVELS, UNIT, Denoiser, amplitudes, features, given, quantised
+from sources.models.diffusion import LEVELS_A_KNOT, NUM_GROUPS, NUM_KNOTS, Denoiser, LearnedDenoiser, features, given, groups
 from sources.models.diffusion_network import SIDE, Architecture, network
+from sources.models.diffusion_prior import NUM_LEVELS, UNIT, GaussianPrior, fitted_prior, quantised
 from sources.schedule import Progress
 from sources.training_images import Product
 from sources.training_pictures import Collection, crops, read_collections
 from sources.training_text import thinned
 
 _FITTED_PICTURES = 4096
-_MEASURED_PICTURES = 104
-_MIDDLE_LEVELS = (56, 168)  # SNR 2^-5 to 2^9, where most bits of a coder are; half of the pictures are drawn from there
+_MEASURED_PICTURES = 120
+_MIDDLE_LEVELS = (92, 168)  # SNR 2^-.5 to 2^9, some .1 to 2 bits a pixel; half of the pictures are drawn from there
+_LOWEST_LEVEL = 40  # below it next to nothing is told of a picture
 _FACTOR_UNIT = 2.0**-7
-MEASURED_LEVELS = tuple(range(16, NUM_LEVELS, 24))
+_PICTURES_A_KNOT = 640
+MEASURED_LEVELS = tuple(range(64, NUM_LEVELS, 16))
 
 
 class DiffusionSettings(Architecture, DrawnSettings):
     """Settings of a denoiser's training."""
 
     batch: int = Field(32, ge=1, description="pictures of an update, each at a noise level of its own")
+    start: str | None = Field(None, description="weights to start from, of a training of the same sizes; default: drawn ones")
     memory: float = Field(0.998, ge=0, lt=1, description="part that an update leaves of the running means of weights, which ship")
 
     def architecture(self) -> Architecture:
@@ -59,21 +63,31 @@ class DiffusionTrainer(Trainer):
     settings: DiffusionSettings
 
     def __init__(self, settings: DiffusionSettings, collections: Sequence[Collection]) -> None:
-        self.collections, self.architecture = collections, settings.architecture()
+        self.settings, self.collections, self.architecture = settings, collections, settings.architecture()
         key = training_key(settings)
         share = -(-_FITTED_PICTURES // len(collections))
-        self.prior = diffusion.fitted_prior(np.concatenate(
+        self.prior = fitted_prior(np.concatenate(
             [one.crops(key.child("prior", place), share, SIDE) for place, one in enumerate(collections)]))
         model = network(self.architecture, settings.precision, settings.memory)
-        super().__init__(settings, model, self.architecture.initial(key.child("weights")), "mse")
+        super().__init__(settings, model, self._initial(key.child("weights")), "mse")
         self._measured = [self._examples(*one) for one in self.measured()]
+
+    def _initial(self, key: Key) -> dict[str, np.ndarray]:
+        if self.settings.start is None:
+            return self.architecture.initial(key)
+        weights = LearnedDenoiser(path=self.settings.start).denoiser().trained()
+        if {name: one.shape for name, one in weights.items()} != self.architecture.shapes():
+            raise RequestError(f"start must be weights of the sizes that are set ({self.architecture}), got "
+                               f"{self.settings.start!r}; set its sizes, or leave start out")
+        return weights
 
     def batch(self, key: Key, number: int) -> tuple[Any, ...]:
         count = self.settings.batch
         pictures = self.collections[number % len(self.collections)].crops(key, count, SIDE)
         place = (np.arange(count) + key.child("level").uniform(count)) / count  # spread evenly over a batch
         first, last = _MIDDLE_LEVELS
-        levels = np.where(key.child("middle").uniform(count) < 0.5, first + place * (last - first), place * NUM_LEVELS)
+        anywhere = _LOWEST_LEVEL + place * (NUM_LEVELS - _LOWEST_LEVEL)
+        levels = np.where(key.child("middle").uniform(count) < 0.5, first + place * (last - first), anywhere)
         return self._examples(pictures, levels.astype(np.int64), key.child("noise"))
 
     def held_out(self) -> float:
@@ -89,7 +103,7 @@ class DiffusionTrainer(Trainer):
 
     def _examples(self, pictures: np.ndarray, levels: np.ndarray, key: Key) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
         """((what the network is given, features of the levels), what it is to say), from the integers that run."""
-        told = given(self.prior, noisy_pictures(pictures, levels, key), levels)
+        told = given(self.prior, noisy_pictures(self.prior, pictures, levels, key), levels)
         left = (pictures - told.estimate * UNIT) / self.prior.rms[levels, None, None, None]
         return (told.factors * np.float32(_FACTOR_UNIT), features(levels) * np.float32(_FACTOR_UNIT)), left.astype(np.float32)
 
@@ -110,33 +124,65 @@ class _DiffusionProduct(Product):
         trainer = self.trainer
         means = {name: trainer.best[f"mean_{name}"] for name in trainer.architecture.shapes()}
         config = self.description(architecture=trainer.architecture.model_dump(), integer_error=None, denoising=[])
+        if trainer.settings.start is not None:
+            config["start_sha256"] = LearnedDenoiser(path=trainer.settings.start).digests()["path"]
         weights = diffusion.stored(means, trainer.prior)
-        diffusion.save_weights(self.out, weights, config)
         if finished:
-            denoiser = diffusion.DiffusionSmall(path=str(self.out)).denoiser()
+            denoiser = Denoiser(weights)
             config["integer_error"] = round(self._error(denoiser), 5)
             config["denoising"] = denoising(denoiser, trainer.measured())
-            diffusion.save_weights(self.out, weights, config)
+            weights = diffusion.stored(means, trainer.prior, left(denoiser, trainer.collections, trainer.key.child("left")))
+        diffusion.save_weights(self.out, weights, config)
         text = card(config)
         self.out.with_suffix(".md").write_text(text, encoding="utf-8")
         return text
 
     def _error(self, denoiser: Denoiser) -> float:
         """What `held_out` is, from the integers that were exported."""
-        trainer = self.trainer
-        errors = [(denoiser.means(noisy_pictures(*one), one[1]) * UNIT - one[0]) / denoiser.prior.rms[one[1], None, None, None]
-                  for one in trainer.measured()]
-        return float(np.mean([np.square(one).mean() for one in errors]))
+        prior, errors = denoiser.prior, []
+        for pictures, levels, key in self.trainer.measured():
+            means = denoiser.means(noisy_pictures(prior, pictures, levels, key), levels)
+            errors.append(np.square((means * UNIT - pictures) / prior.rms[levels, None, None, None]).mean())
+        return float(np.mean(errors))
+
+
+def left(denoiser: Denoiser, collections: Sequence[Collection], key: Key, count: int = _PICTURES_A_KNOT) -> np.ndarray:
+    """float64 [NUM_KNOTS, NUM_GROUPS]: squared error of coefficients over what the prior expects, of crops of the part set aside.
+
+    As many crops of each collection, `count` in all, at every level that is measured, from the first on that tells anything. A
+    group that no coefficient is in at a level takes the value of the nearest levels at which there is one; 1 where there is none.
+    """
+    share = -(-count // len(collections))
+    prior, found = denoiser.prior, np.full((NUM_KNOTS, NUM_GROUPS), np.nan)
+    for knot in range(NUM_KNOTS):
+        level, place = knot * LEVELS_A_KNOT, key.child("knot", knot)
+        if not prior.precisions(level).any():
+            continue
+        pictures = np.concatenate([crops(one.aside, place.child("crops", number), share, SIDE)
+                                   for number, one in enumerate(collections)])
+        relative = squared_errors(denoiser, pictures, level, place.child("noise")).mean(axis=0) / prior.remaining(level)
+        group = groups(prior, level)
+        for one in np.unique(group):
+            found[knot, one] = relative[group == one].mean()
+    knots = np.arange(NUM_KNOTS)
+    for column in found.T:
+        known = ~np.isnan(column)
+        column[:] = np.interp(knots, knots[known], column[known]) if known.any() else 1.0
+    return found
+
+
+def squared_errors(denoiser: Denoiser, pictures: np.ndarray, level: int, key: Key) -> np.ndarray:
+    """float64 [n, 32, 32, 3]: (x_i - mean_i)^2 of coefficients, of pictures float [n, 32, 32, 3] from -1 to 1 in fresh noise."""
+    means = denoiser.means(noisy_pictures(denoiser.prior, pictures, np.full(len(pictures), level), key), level)
+    return np.square(denoiser.prior.transformed(np.rint(pictures / UNIT) - means) * UNIT)
 
 
 def denoising(denoiser: Denoiser, sets: Sequence[tuple[np.ndarray, np.ndarray, Key]]) -> list[dict[str, float]]:
-    """A row for each level: PSNR in dB of means, of the Gaussian prior's estimates, and of z / alpha, cut to what pixels can be."""
+    """A row for each level: PSNR in dB of means and of the Gaussian prior's estimates, cut to what pixels can be."""
     pictures = np.concatenate([one for one, _, _ in sets])
     levels = np.concatenate([one for _, one, _ in sets])
-    noisy = np.concatenate([noisy_pictures(*one) for one in sets])
-    alpha = amplitudes(levels[:, None, None, None]).alpha
-    found = {"network_db": denoiser.means(noisy, levels), "gaussian_db": denoiser.prior.estimate(noisy, levels),
-             "noisy_db": noisy / alpha}
+    noisy = np.concatenate([noisy_pictures(denoiser.prior, *one) for one in sets])
+    found = {"network_db": denoiser.means(noisy, levels), "gaussian_db": denoiser.prior.estimate(noisy, levels).pixels}
     errors = {name: np.square(np.clip(one * UNIT, -1, 1) - pictures).mean(axis=(1, 2, 3)) for name, one in found.items()}
     return [{"level": int(level), **{name: round(float(10 * np.log10(4 / one[levels == level].mean())), 2)
                                      for name, one in errors.items()}} for level in np.unique(levels)]
@@ -149,9 +195,11 @@ def card(config: dict[str, Any]) -> str:
     cut = "" if config["integer_error"] is None else ", cut to pixels' range"
     measured = held_out(config, "integer_error") + cut
     facts = {
-        "what": f"posterior mean of {SIDE}x{SIDE} RGB pixels in Gaussian noise, of {NUM_LEVELS} levels; "
+        "what": f"posterior mean of {SIDE}x{SIDE} RGB pixels in water-filled noise, of {NUM_LEVELS} levels; "
                 f"{weights:,} weights in 8 bits, running means over updates",
         **training_facts(config, f"{config['settings']['batch']} pictures"),
+        **({"started from": f"weights of an earlier training, SHA-256 `{config['start_sha256']}`"} if "start_sha256" in config
+           else {}),
         "squared error, that which a Gaussian prior expects being 1": f"{measured}; crops of the part set aside",
         "not for": "other sizes but in tiles that know nothing of one another; the mean of what is plausible is not what was",
     }
@@ -159,16 +207,17 @@ def card(config: dict[str, Any]) -> str:
             for one in thinned(config["curve"])]
     heads = "| updates | CPU seconds | training, loss | set aside |"
     text = page("denoiser of pictures", facts, [heads, "|---|---|---|---|", *rows], "diffusion", config)
-    table = [f"| {one['level']} | {one['level'] / 8 - 12:g} | {one['network_db']:.2f} | {one['gaussian_db']:.2f} | "
-             f"{one['noisy_db']:.2f} |" for one in config["denoising"]]
+    table = [f"| {one['level']} | {one['level'] / 8 - 12:g} | {one['network_db']:.2f} | {one['gaussian_db']:.2f} |"
+             for one in config["denoising"]]
     if not table:
         return text
-    heads = "| level | log2 of SNR | this network | its Gaussian prior alone | z / alpha |"
-    return "\n".join([text, "## PSNR in dB on the part set aside, by the integers that run", "", heads, "|---|---|---|---|---|",
+    heads = "| level | log2 of SNR | this network | its Gaussian prior alone |"
+    return "\n".join([text, "## PSNR in dB on the part set aside, by the integers that run", "", heads, "|---|---|---|---|",
                       *table, ""])
 
 
-def noisy_pictures(pictures: np.ndarray, levels: np.ndarray, key: Key) -> np.ndarray:
-    """int32, unit 2^-12: pictures float [n, 32, 32, 3] from -1 to 1 with noise of the `levels` [n]."""
-    alpha, sigma = amplitudes(levels[:, None, None, None])
-    return quantised(alpha * pictures + sigma * key.normal(*pictures.shape))
+def noisy_pictures(prior: GaussianPrior, pictures: np.ndarray, levels: np.ndarray, key: Key) -> np.ndarray:
+    """z int32, unit 2^-12: coefficients of pictures float [n, 32, 32, 3] from -1 to 1 with noise of the `levels` [n]."""
+    precisions = prior.precisions(levels)
+    noisy = np.sqrt(precisions) * prior.transformed(np.rint(pictures / UNIT)) * UNIT + key.normal(*pictures.shape)
+    return quantised(noisy / np.sqrt(1 + precisions))

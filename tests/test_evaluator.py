@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from channel_sim.checks import RequestError
 from channel_sim.keys import Key
@@ -59,7 +60,7 @@ def tables(stack: Path, **changes: Any) -> dict[str, Any]:
 def opinions(several: np.ndarray) -> list[int]:
     """The classes that the shipped network puts pictures into, past the evaluator."""
     weights = weights_file.read(weights_file.FOLDER / "image-classifier-small.safetensors", classifier.FORMAT)[0]
-    network = classifier.Network(classifier.load(weights))
+    network = classifier.Network(safetensors.numpy.load(weights))
     return [network.classify(one).label for one in several]
 
 

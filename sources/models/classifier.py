@@ -13,9 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-from pydantic import Field
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
+from safetensors.numpy import save
 
 from channel_sim.checks import RequestError
 from channel_sim.fidelity import MID_GREY
@@ -24,7 +22,8 @@ from channel_sim.stages import Evaluator
 from channel_sim.types import Content, Item
 from sources.models import weights_file
 from sources.models.classifier_network import COLOURS, MID_PIXEL, SIDE, ClassifierArchitecture, Convolution
-from sources.models.fixed_point import one_blas_thread
+from sources.models.fixed_point import Weights, one_blas_thread
+from sources.models.stored import Stamp, Stored
 
 FORMAT = "channel-sim classifier 1"
 _ACTIVATION_BITS, _WEIGHT_BITS = 10, 15
@@ -73,14 +72,7 @@ class Network:
         return Opinion(int(np.argmax(logits)), (total / (num_places << _ACTIVATION_BITS)).astype(np.float32))
 
 
-class Loaded(NamedTuple):
-    """What a weights file holds."""
-
-    digest: str
-    network: Network
-
-
-class ImageClassifierSmall(Evaluator):
+class ImageClassifierSmall(Stored, Evaluator):
     """Which of the ten classes of CIFAR-10 a 32x32 RGB picture shows, by a small convolutional network.
 
     An item's label is a place in the list of classes: airplane, automobile, bird, cat, deer, dog, frog, horse, ship, truck.
@@ -92,7 +84,12 @@ class ImageClassifierSmall(Evaluator):
     source: ClassVar[str] = ("A. Krizhevsky, Learning multiple layers of features from tiny images, 2009; M. Bińkowski, D. J. "
                              "Sutherland, M. Arbel, A. Gretton, Demystifying MMD GANs, ICLR 2018")
 
-    path: str | None = Field(None, description="weights of channel-sim train classifier; default: the shipped ones")
+    form, kind, key, maker = FORMAT, "a classifier", "evaluator", "channel-sim train classifier"
+    shipped = "image-classifier-small"
+
+    @staticmethod
+    def assemble(weights: Weights) -> Network:
+        return Network(weights)
 
     def measure(self, item: Item, content: Content, missing: np.ndarray) -> Measurement:
         book = Measurement()
@@ -116,45 +113,21 @@ class ImageClassifierSmall(Evaluator):
         shown = content if _is_kind(content) else np.full(_SHAPE, MID_GREY, np.uint8)
         return np.stack([self._opinion(one).features for one in (item.content, shown)])
 
-    def digests(self) -> dict[str, str]:
-        return {"path": _load(*self._stamp()).digest}
-
     def _check_label(self, item: Item) -> None:
-        classes = _load(*self._stamp()).network.architecture.classes
+        classes = self.loaded(self.stamp()).network.architecture.classes
         if not 0 <= (item.label or 0) < classes:
             raise RequestError(f"label of item {item.name!r} must be a class of the evaluator, 0 to {classes - 1}, got "
                                f"{item.label}; leave labels out of the data, or train a classifier of its classes")
 
     def _opinion(self, picture: Content) -> Opinion:
         assert isinstance(picture, np.ndarray)
-        return _opinion(*self._stamp(), picture.tobytes())
-
-    def _stamp(self) -> tuple[str, int]:
-        """Where the weights are, and when they were written: other ones may lie there by now."""
-        file = Path(self.path) if self.path else weights_file.FOLDER / "image-classifier-small.safetensors"
-        try:
-            return str(file), file.stat().st_mtime_ns
-        except OSError as error:
-            raise _unreadable(file, error) from error
-
-
-@lru_cache(maxsize=2)
-def _load(path: str, modified_ns: int) -> Loaded:
-    try:
-        data, digest, _ = weights_file.read(Path(path), FORMAT)
-        return Loaded(digest, Network(load(data)))
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise _unreadable(Path(path), error) from error
+        return _opinion(self.stamp(), picture.tobytes())
 
 
 @lru_cache(maxsize=4096)  # all arms send the same pictures, and where nothing was lost they receive them; 4 KB each
-def _opinion(path: str, modified_ns: int, picture: bytes) -> Opinion:
-    return _load(path, modified_ns).network.classify(np.frombuffer(picture, np.uint8).reshape(_SHAPE))
-
-
-def _unreadable(file: Path, error: Exception) -> RequestError:
-    return RequestError(f"evaluator.path must be weights of a classifier with their .json beside them, got {str(file)!r} "
-                        f"({error}); make them with channel-sim train classifier")
+def _opinion(stamp: Stamp, picture: bytes) -> Opinion:
+    found: Opinion = ImageClassifierSmall.loaded(stamp).network.classify(np.frombuffer(picture, np.uint8).reshape(_SHAPE))
+    return found
 
 
 def _is_kind(content: Content) -> bool:
