@@ -208,7 +208,7 @@ def show_speed(tokenizer: VqImage, item: Item, model: MaskedModel) -> None:
     tokens = tokenizer.encode(item, ROOT)
     MaskedEntropy(model=model).encode([tokens])  # compile and load
     timed("vq_image encodes", lambda: tokenizer.encode(item, ROOT))
-    for context, rounds in (("independent", 1), ("chained", 2), ("chained", 4)):
+    for context, rounds in (("independent", 1), ("chained", 2), ("chained", 4), ("chained", 16)):
         coder = MaskedEntropy(model=model, num_packets=NUM_PACKETS, context=context, rounds=rounds)
         coded = timed(f"masked_entropy encodes, {context}, {rounds} rounds", lambda: coder.encode([tokens]))
         evidence, = timed("    and decodes, nothing lost", lambda: heard(coder, coded, 0.0))

@@ -1,5 +1,7 @@
 """The masked model of pictures' tokens: integers equal anywhere, the network that was trained, and what its tables are worth."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
@@ -8,10 +10,10 @@ from channel_sim.checks import RequestError
 from channel_sim.keys import Key
 from scenarios.scenario import load
 from sources.images import Images
-from sources.models import fixed_point, weights_file
+from sources.models import fixed_point, masked_grid_layers, weights_file
 from sources.models.masked_grid import FORMAT, ImageMaskedSmall, MaskedGrid
 from sources.models.masked_grid_network import GridArchitecture, masks, spread
-from sources.models.trained import save_weights
+from sources.models.trained import forget, save_weights
 from sources.packet_order import low_discrepancy, parted
 from sources.vq_image import VqImage
 from tests.chains import files, tables_with
@@ -95,6 +97,57 @@ def test_tables_depend_on_no_neighbour_no_question_and_no_number_of_threads(tiny
                 some = np.arange(places.size)[::-3]
                 assert np.array_equal(tiny.frequencies([message], [places[some]])[0], table[some])
     assert tiny.frequencies([messages[0]], [np.array([], np.int64)])[0].shape == (0, SIZES.vocab_size)
+
+
+def test_what_was_asked_before_changes_no_table(tiny, monkeypatch):
+    """Catches layers that are remembered of another message, another grid or other places, and changes whose reach is cut off."""
+    asked_first = {one.shape: one for one in grids(7)[0]}
+    for turn in range(40):
+        key = KEY.child("turn", turn)
+        shape = list(asked_first)[turn // 2 % len(asked_first)]  # every grid twice in a row
+        message = asked_first[shape]
+        changed = key.child("changed").uniform(*shape) < 0.1  # tokens come, go and turn into others
+        message[changed] = key.integers(SIZES.vocab_size + 1, *shape)[changed] - 1
+        unknown = np.flatnonzero(message < 0)
+        places = unknown[key.child("asked").uniform(unknown.size) < 0.5]
+        table, = tiny.frequencies([message], [places])
+        with monkeypatch.context() as patched:
+            patched.setattr(masked_grid_layers, "MOST_REMEMBERED", 0)
+            forget()
+            assert np.array_equal(tiny.frequencies([message], [places])[0], table)
+            assert np.array_equal(table, reference(drawn(), message)[places])
+
+
+def test_what_hears_the_same_is_not_computed_again(tiny, monkeypatch):
+    """Catches a memory that nothing is taken from."""
+    computed = []
+    add = masked_grid_layers._add
+    monkeypatch.setattr(masked_grid_layers, "_add", lambda *given: (computed.append(given[4].size), add(*given)))
+    message, asked = np.full((40, 40), -1, np.int32), np.arange(40 * 40)
+    counts = []
+    for place in (None, None, (1, 2), (20, 20)):
+        computed.clear()
+        if place:
+            message[place], asked = 3, asked[asked != np.ravel_multi_index(place, message.shape)]
+        tiny.frequencies([message], [asked])
+        counts.append(sum(computed))
+    assert counts == [3 * 1600, 0, (5 * 6 + 6 * 7 + 7 * 8) - 1, (7 * 7 + 9 * 9 + 11 * 11) - 1]
+
+
+def test_large_grids_are_alike_on_any_number_of_threads_and_under_any_number_of_callers(tiny):
+    """Catches parts that overlap or leave a gap, and callers who share what is remembered."""
+    messages = [np.where(KEY.child("large", i).uniform(45, 40) < 0.5, KEY.child("t", i).integers(20, 45, 40), -1) for i in range(6)]
+    asked = [np.flatnonzero(one < 0) for one in messages]
+    with threadpool_limits(1):
+        alone = tiny.frequencies(messages, asked)
+    assert np.array_equal(alone[0], reference(drawn(), messages[0])[asked[0]])
+    for threads in (2, 3):
+        with threadpool_limits(threads):
+            assert all(map(np.array_equal, tiny.frequencies(messages, asked), alone))
+    with ThreadPoolExecutor(4) as pool:
+        for table, wanted in zip(pool.map(lambda *pair: tiny.frequencies(*[[one] for one in pair])[0], messages * 4, asked * 4),
+                                 alone * 4):
+            assert np.array_equal(table, wanted)
 
 
 def test_each_token_known_is_heard_and_each_border(tiny):

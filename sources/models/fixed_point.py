@@ -11,7 +11,9 @@ Source: J. Ballé, N. Johnston, D. Minnen, "Integer networks for data compressio
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from functools import lru_cache
 from math import isqrt
 from typing import NamedTuple
@@ -22,6 +24,7 @@ from threadpoolctl import ThreadpoolController
 
 GATE_BITS, PRODUCT_BITS, ACTIVATION_BITS = 14, 7, 10
 LONGEST_SUM = 1040
+_WORTH_A_THREAD = 256
 _MULTIPLIER_BITS = 24
 _SATURATED = 8 << ACTIVATION_BITS  # where sigmoid and tanh are 0, 1 or -1 to 14 bits or nearly
 _LARGEST_SUM = 1 << 16  # |pre-activation|, 64
@@ -37,6 +40,10 @@ matrices:  int8, named and shaped as they are trained
 *_scale:   int32 of each column: its unit in pre-activations or logits, times 2^24
 *_bias:    int32, pre-activations or logits
 """
+
+
+Each = Callable[[Callable[[np.ndarray], None], np.ndarray], None]
+"""Does something for places int64 [n], in parts that have nothing to do with one another, in any order."""
 
 
 class Dense(NamedTuple):
@@ -68,6 +75,21 @@ class Network(NamedTuple):
 def one_blas_thread() -> AbstractContextManager[object]:
     """For loops over `step`: its products are so small that threads which wait for one another cost more than they bring."""
     return _controller().limit(limits=1, user_api="blas")
+
+
+@contextmanager
+def shared_out() -> Iterator[Each]:
+    """Work on as many threads as BLAS has, each product on one of them."""
+    threads = max((library["num_threads"] for library in _controller().info() if library["user_api"] == "blas"), default=1)
+    with ThreadPoolExecutor(threads) as pool, one_blas_thread():
+        def each(action: Callable[[np.ndarray], None], places: np.ndarray) -> None:
+            own, *others = np.array_split(places, threads if places.size >= _WORTH_A_THREAD else 1)
+            elsewhere = [pool.submit(action, other) for other in others]
+            action(own)
+            for other in elsewhere:
+                other.result()
+
+        yield each
 
 
 @lru_cache(maxsize=1)
@@ -124,12 +146,12 @@ def run(layer: Gated, hidden: np.ndarray, tokens: np.ndarray) -> np.ndarray:
 
 def logits(head: Dense, factors: np.ndarray) -> np.ndarray:
     """int32 [lanes, vocab], unit 2^-10 bit; `factors` float32 [lanes, n], a state or activations in units of 2^-7."""
-    return _sums(factors @ head.matrix, head.scale, head.bias)
+    return requantised(factors @ head.matrix, head.scale, head.bias)
 
 
 def activations(layer: Dense, factors: np.ndarray) -> np.ndarray:
     """tanh of pre-activations, as `factors` float32 [lanes, columns] of the next product."""
-    return _activated(_sums(factors @ layer.matrix, layer.scale, layer.bias), tanh_table())
+    return _activated(requantised(factors @ layer.matrix, layer.scale, layer.bias), tanh_table())
 
 
 def frequencies(logits: np.ndarray, frequency_bits: int) -> np.ndarray:
@@ -169,8 +191,8 @@ def rounded(hidden: np.ndarray) -> np.ndarray:
     return factors
 
 
-@njit(cache=True)
-def _requantised(total: np.float32, scale: np.int64) -> np.int32:
+@njit(cache=True, nogil=True)
+def _rescaled(total: np.float32, scale: np.int64) -> np.int32:
     exact = (np.int64(total) * scale + (1 << _MULTIPLIER_BITS - 1)) >> _MULTIPLIER_BITS
     bounded: int = max(-_LARGEST_SUM, min(_LARGEST_SUM, int(exact)))
     return np.int32(bounded)
@@ -185,9 +207,9 @@ def _advanced(hidden: np.ndarray, sums: np.ndarray, inputs: np.ndarray, tokens: 
     for lane in range(lanes):
         given = inputs[tokens[lane]]
         for cell in range(cells):
-            update = _looked_up(sigmoid, given[cell] + _requantised(sums[lane, cell], scale[cell]))
-            reset = _looked_up(sigmoid, given[cells + cell] + _requantised(sums[lane, cells + cell], scale[cells + cell]))
-            offset = _requantised(sums[lane, 2 * cells + cell], scale[2 * cells + cell]) + bias[cell]
+            update = _looked_up(sigmoid, given[cell] + _rescaled(sums[lane, cell], scale[cell]))
+            reset = _looked_up(sigmoid, given[cells + cell] + _rescaled(sums[lane, cells + cell], scale[cells + cell]))
+            offset = _rescaled(sums[lane, 2 * cells + cell], scale[2 * cells + cell]) + bias[cell]
             new = _looked_up(tanh, given[2 * cells + cell] + ((reset * offset + half) >> GATE_BITS))
             after[lane, cell] = new + ((update * (hidden[lane, cell] - new) + half) >> GATE_BITS)
     return after
@@ -200,13 +222,14 @@ def _looked_up(table: np.ndarray, activation: np.int32) -> np.int32:
     return table[activation + _SATURATED] if activation < _SATURATED else table[2 * _SATURATED]
 
 
-@njit(cache=True)
-def _sums(sums: np.ndarray, scale: np.ndarray, bias: np.ndarray) -> np.ndarray:
+@njit(cache=True, nogil=True)
+def requantised(sums: np.ndarray, scale: np.ndarray, bias: np.ndarray) -> np.ndarray:
+    """int32 [lanes, columns], unit 2^-10: pre-activations or logits of what a product of `Dense` adds up to."""
     lanes, columns = sums.shape
     result = np.empty((lanes, columns), np.int32)
     for lane in range(lanes):
         for column in range(columns):
-            result[lane, column] = _requantised(sums[lane, column], scale[column]) + bias[column]
+            result[lane, column] = _rescaled(sums[lane, column], scale[column]) + bias[column]
     return result
 
 
@@ -219,7 +242,7 @@ def _activated(sums: np.ndarray, tanh: np.ndarray) -> np.ndarray:
     return rounded(values)
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _frequencies(logits: np.ndarray, exponential: np.ndarray, frequency_bits: int) -> np.ndarray:
     lanes, vocab = logits.shape
     table = np.empty((lanes, vocab), np.int64)
