@@ -39,6 +39,7 @@ from sources import (
     codecs,
     coder,
     diffc,
+    diffc_image,
     fixed_length,
     gaussian,
     images,
@@ -53,7 +54,7 @@ from sources import (
     tokenizers,
     vq_image,
 )
-from sources.models import classifier, from_coder, keras_hub, markov, masked, masked_grid, mixture, neighbourhood, neural
+from sources.models import classifier, diffusion, from_coder, keras_hub, markov, masked, masked_grid, mixture, neighbourhood, neural
 from sources.models import ngram as ngram_model
 from sources.models import ngram_of, placebos, uniform, weights_file
 
@@ -88,6 +89,7 @@ CATALOGUE: Mapping[str, Mapping[str, type[Component]]] = MappingProxyType({
         "bpe": bpe.Bpe,
         "vq_image": vq_image.VqImage,
         "diffc": diffc.Diffc,
+        "diffc_image": diffc_image.DiffcImage,
         "diffc_laplace": laplace.DiffcLaplace,
         "keras_hub": keras_hub.KerasHubTokenizer,
     },
@@ -114,6 +116,10 @@ CATALOGUE: Mapping[str, Mapping[str, type[Component]]] = MappingProxyType({
         "masked": masked.Masked,
         "image-masked-small": masked_grid.ImageMaskedSmall,
         "masked_grid": masked_grid.MaskedGrid,
+    },
+    "denoisers": {
+        "diffusion-small": diffusion.DiffusionSmall,
+        "denoiser": diffusion.LearnedDenoiser,
     },
     "coders": {
         "fixed_length": fixed_length.FixedLength,
@@ -169,12 +175,12 @@ CATALOGUE: Mapping[str, Mapping[str, type[Component]]] = MappingProxyType({
         "receiver": Receiver,
     },
 })
-MODEL_KEYS = ("model", "judge", "guide")
+MODEL_KEYS = ("model", "judge", "guide", "denoiser")
 """Keys of components that name a model."""
 _TAKES_MASKED = (masked_lm.MaskedLm, masked_image.MaskedImage, masked_coder.MaskedEntropy)
 _NAMES = {cls: name for classes in CATALOGUE.values() for name, cls in classes.items()}
 _FORMATS = {ngram_model.FORMAT: "ngram", neural.FORMAT: "recurrent", masked.FORMAT: "masked",
-            masked_grid.FORMAT: "masked_grid", neighbourhood.FORMAT: "neighbourhood"}
+            masked_grid.FORMAT: "masked_grid", neighbourhood.FORMAT: "neighbourhood", diffusion.FORMAT: "denoiser"}
 
 
 def name_of(component: Component) -> str:
@@ -211,7 +217,9 @@ def build(kind: str, table: Mapping[str, Any], where: str) -> Component:
 
 
 def models_for(cls: type[Component], key: str = "model") -> str:
-    """The kind of models that a component takes under `key`: those that predict what comes next, or those that fill in."""
+    """The kind of what a component takes under `key`: models that predict what comes next, those that fill in, or denoisers."""
+    if key == "denoiser":
+        return "denoisers"
     return "masked_models" if key == "guide" or issubclass(cls, _TAKES_MASKED) else "models"
 
 

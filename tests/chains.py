@@ -14,7 +14,9 @@ from channel_sim.stages import Component
 from channel_sim.trial import Chain, Delivery, Received, Sent, receive
 from scenarios import catalogue
 from scenarios.scenario import JUDGE, STAGES, load
-from sources.models import fixed_point, masked, masked_grid, neighbourhood, neural
+from sources.models import diffusion, fixed_point, masked, masked_grid, neighbourhood, neural
+from sources.models.diffusion_network import Architecture as DiffusionArchitecture
+from sources.models.diffusion_prior import fitted_prior
 from sources.models.masked_grid_network import GridArchitecture
 from sources.models.masked_network import MaskedArchitecture
 from sources.models.neighbourhood_network import Architecture as NearArchitecture
@@ -39,7 +41,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "from_coder": {"coder": {"name": "fixed_length"}},
     "ngram_of": {"train_bytes": 20_000, "max_megabytes": 0.02},
     "recurrent": {"path": "tiny.safetensors"}, "neighbourhood": {"path": "tiny-near.safetensors", "width": 12},
-    "masked": {"path": "tiny-masked.safetensors"},
+    "masked": {"path": "tiny-masked.safetensors"}, "denoiser": {"path": "tiny-denoiser.safetensors"},
     "vq_image": {"path": "tiny-vq.safetensors"}, "masked_grid": {"path": "tiny-grid.safetensors"},
     "compressor": {"method": "zlib", "packet_bits": 64},
     "coded_link": {"block_bits": 64, "esno_db": 0.0}, "bsc": {"flip_probability": 0.05, "crc": "crc16"},
@@ -49,8 +51,9 @@ MODEL_OF = {"models": "coder", "masked_models": "decoder"}
 """Whose model an entry is."""
 FOR_SYMBOLS = ("markov", "symbols", "bernoulli", "xor_k", "hmm_k", "from_coder")
 OF_PICTURES = {"images": "pixels", "pixels": "pixels", "interpolate": "pixels", "biharmonic": "pixels"} | {
-    name: name for name in ("jpeg", "webp", "avif", "jpeg2000", "png", "vq_image")} | {
-    name: "vq_image" for name in ("masked_grid", "image-masked-small")}
+    name: name for name in ("jpeg", "webp", "avif", "jpeg2000", "png", "vq_image", "diffc_image")} | {
+    name: "vq_image" for name in ("masked_grid", "image-masked-small")} | {
+    name: "diffc_image" for name in ("diffusion-small", "denoiser")}
 """Entry that has to do with pictures -> a tokenizer that it works with."""
 OF_SOUNDS = {"audio": "pcm", "plucked_strings": "pcm", "pcm": "pcm", "mu_law": "mu_law", "autoregressive": "pcm"}
 """The same of sounds."""
@@ -72,6 +75,7 @@ def files() -> Path:
     untrained(folder / "tiny.safetensors", vocab_size=256, tokenizer="bytes")
     untrained_near(folder / "tiny-near.safetensors")
     untrained_masked(folder / "tiny-masked.safetensors")
+    untrained_denoiser(folder / "tiny-denoiser.safetensors")
     untrained_grid(folder / "tiny-grid.safetensors", untrained_vq(folder / "tiny-vq.safetensors"))
     return folder
 
@@ -101,6 +105,14 @@ def untrained_masked(file: Path) -> str:
     weights["head"] *= 8
     save_weights(file, fixed_point.quantise(weights), {"tokenizer": {"name": "bytes"}}, masked.FORMAT)
     return str(file)
+
+
+def untrained_denoiser(file: Path) -> None:
+    """Weights of a small denoiser as drawn; its prior is that of pictures whose neighbours are alike."""
+    sizes = DiffusionArchitecture(fine=8, wide=8, early_blocks=0, coarse_blocks=1, late_blocks=1)
+    rough = ROOT.child("smooth").normal(64, 4, 4, 3).repeat(8, axis=1).repeat(8, axis=2)
+    weights = diffusion.stored(sizes.initial(ROOT.child("denoiser")), fitted_prior(np.clip(rough / 2, -1, 1)))
+    diffusion.save_weights(file, weights, {})
 
 
 def untrained_vq(file: Path) -> str:
@@ -148,6 +160,8 @@ def tables_with(kind: str, name: str) -> dict[str, Any]:
         tables["tokenizer"]["path"] = str(files() / NEEDED["vq_image"]["path"])
     if kind == "models":
         tables["coder"] = {"name": "entropy", "packet_bits": 128, "model": own if len(own) > 1 else name}
+    elif kind == "denoisers":
+        tables["tokenizer"]["denoiser"] = own
     elif kind == "masked_models":
         tables["decoder"] = {"name": "masked_image" if name in OF_PICTURES else "masked_lm", "model": own}
     else:
@@ -172,6 +186,8 @@ def chain_with(kind: str, name: str) -> Chain:
 
 
 def component_of(chain: Chain, kind: str) -> Component:
+    if kind == "denoisers":
+        return chain.tokenizer.denoiser
     if kind in MODEL_OF:
         return getattr(chain, MODEL_OF[kind]).model
     return getattr(chain, stage_of(kind))

@@ -1,0 +1,204 @@
+"""Tiles of pictures in water-filled noise: what both ends of DiffC hold of them and expect, and what a receiver makes of it.
+
+    x_i  a coefficient of a tile of 32 x 32 pixels (`models.diffusion_prior`), told of where it stands above the water at a level
+    y_i  the sum of all that was told of it, weighted by precision: N(S_i x_i, S_i)
+
+    y at a level ─▶ denoiser ─▶ m_i, expected ─▶ next step: x_i + noise of variance 1 / ΔS_i is told ─▶ y at the next level ─▶ …
+     └─▶ picture: the mean, a sample of p(x | y), or the end of the probability flow from y
+
+Source: L. Theis, T. Salimans, M. D. Hoffman, F. Mentzer, "Lossy compression with Gaussian diffusion", arXiv 2206.08889 (2022).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from channel_sim.keys import Key
+from channel_sim.theory.gaussian import Reconstruction as Rule
+from sources import reverse_channel
+from sources.diffc_parts import Coding, Held, Part, searchable
+from sources.models.diffusion import Denoiser
+from sources.models.diffusion_network import COLOURS, SIDE
+from sources.models.diffusion_prior import NUM_LEVELS, UNIT, quantised
+
+NUM_COMPONENTS = SIDE * SIDE * COLOURS
+_TOGETHER = 4096
+"""Cells are made for so many components at once: what memory holds, and no number depends on."""
+_LEVELS_A_MOVE = 4  # of the flow and of ancestral sampling
+
+
+class Stage(NamedTuple):
+    """What is known at a level; float64 [NUM_COMPONENTS]. precisions: S_i; left: variance of x_i - m_i.
+
+    level: None where nothing is known
+    """
+
+    level: int | None
+    precisions: np.ndarray
+    left: np.ndarray
+
+
+class Course(NamedTuple):
+    """The stages that a stream goes through, from nothing, and what they follow from.
+
+    mean, variances: of each component, float64 [NUM_COMPONENTS]
+    order: components as they come in a step, those that vary most first
+    """
+
+    denoiser: Denoiser
+    stages: list[Stage]
+    mean: np.ndarray
+    variances: np.ndarray
+    order: np.ndarray
+
+
+@lru_cache(maxsize=8)
+def course(denoiser: Denoiser, levels_a_step: int, last: int) -> Course:
+    """Stages at every `levels_a_step` from the first at which anything is told of, and at `last`."""
+    prior = denoiser.prior
+    variances = prior.variances.ravel()
+    deepest = max(level for level in range(NUM_LEVELS) if not prior.precisions(level).any())
+    levels = [*range(deepest + levels_a_step, last, levels_a_step), last]
+    stages = [Stage(None, np.zeros(NUM_COMPONENTS), variances), *(stage(denoiser, level) for level in levels)]
+    return Course(denoiser, stages, prior.means.ravel() * UNIT, variances, np.argsort(-variances, kind="stable"))
+
+
+@lru_cache(maxsize=NUM_LEVELS)
+def stage(denoiser: Denoiser, level: int) -> Stage:
+    return Stage(level, denoiser.prior.precisions(level).ravel(), denoiser.residual_variances(level).ravel())
+
+
+class HeldTiles(Held):
+    """y and S of the components of all tiles, [tiles * NUM_COMPONENTS]; `known` is S.
+
+    seed: what a receiver must share beside y; a checksum is of both
+    """
+
+    def __init__(self, way: Course, num_tiles: int, shared: Key, seed: bytes, coding: Coding, search_bits: float) -> None:
+        super().__init__(np.zeros(num_tiles * NUM_COMPONENTS), np.zeros(num_tiles * NUM_COMPONENTS))
+        self._way, self._shared, self._seed, self._coding, self._search_bits = way, shared, seed, coding, search_bits
+        self._tiles = np.arange(num_tiles)
+        self._step, self._expected = 0, self._repeated(way.mean)
+
+    @property
+    def nothing(self) -> bool:
+        return not self.known.any()
+
+    def content(self) -> bytes:
+        return self._seed + super().content()
+
+    def parts(self, step: int) -> Iterator[Part]:
+        before, after = self._way.stages[step:step + 2]
+        self._step, self._expected = step, self._repeated(self._way.mean) if step == 0 else self._means(self.sums, before)
+        told = self._way.order[(after.precisions > before.precisions)[self._way.order]]
+        # component by component, each of all tiles: the beginning of a step tells all tiles alike
+        everywhere = (told[:, None] + NUM_COMPONENTS * self._tiles).ravel()
+        precision = (after.precisions - before.precisions)[told].repeat(self._tiles.size)
+        variance = before.left[told].repeat(self._tiles.size) + 1 / precision  # of what is sent, given what is held
+        ratio = 1 / (precision * variance)
+        for number, some in enumerate(self._cut(ratio)):
+            which = everywhere[some]
+            yield Part(self._shared.child("diffc_image", step, number), which, self._expected[which], np.sqrt(variance[some]),
+                       ratio[some], reverse_channel.normal(ratio[some]), precision[some], after.precisions[which % NUM_COMPONENTS])
+
+    def pictures(self, rule: Rule) -> np.ndarray:
+        """uint8 [tiles, 32, 32, 3]: what `rule` makes of it; noise that it needs is drawn from the shared key."""
+        way, step = self._way, self._step
+        before, after = way.stages[step:step + 2]
+        if not np.any(self.known > self._repeated(before.precisions)):
+            step, after = step - 1, before  # of the step in hand nothing came
+        if after.level is None:
+            return _as_pixels(np.broadcast_to(way.denoiser.prior.mean, (self._tiles.size, SIDE, SIDE, COLOURS)))
+        if rule == "mean":
+            return _as_pixels(self._denoised(self._completed(after), after))
+        return _as_pixels(self._flow(before, after) if rule == "flow" else self._ancestral(before, after))
+
+    def _completed(self, after: Stage) -> np.ndarray:
+        """y as if what the step in hand has not told were what is expected."""
+        return self.sums + (self._repeated(after.precisions) - self.known) * self._expected
+
+    def _ancestral(self, before: Stage, after: Stage) -> np.ndarray:
+        """Pixels of a sample of p(x | y): what the stream would tell if it went on, drawn from what is expected of it."""
+        missing = self._repeated(after.precisions) - self.known
+        spread = np.sqrt(missing + missing**2 * self._repeated(before.left))
+        sums = self._completed(after) + spread * self._noise("ancestral")
+        for here, there in self._moves(after):
+            gained = there.precisions - here.precisions
+            spread = np.sqrt(gained + gained**2 * here.left)
+            sums += self._repeated(gained) * self._means(sums, here)
+            sums += self._repeated(spread) * self._noise("ancestral", there.level)
+            after = there
+        return self._denoised(sums, after)
+
+    def _flow(self, before: Stage, after: Stage) -> np.ndarray:
+        """Pixels at the end of the probability flow that starts at y.
+
+        In e = (y / S - mean) / sqrt(variance + 1 / S) the flow of the Gaussian prior stands still; what the denoiser adds to the
+        prior's estimate, F, moves it by F dS / (2 S sqrt(variance + 1 / S)).
+        """
+        way, told = self._way, self.known > 0
+        safe = np.where(told, self.known, 1.0)
+        lying = (self.sums / safe - self._repeated(way.mean)) / np.sqrt(self._repeated(way.variances) + 1 / safe)
+        place = np.where(told, lying, self._noise("flow"))
+        late = self.known < self._repeated(after.precisions)
+        place = np.where(late, self._moved(place, self._expected, before, after), place)
+        for here, there in self._moves(after):
+            place = self._moved(place, self._means(self._sums(place, here), here), here, there)
+            after = there
+        return self._denoised(self._sums(place, after), after)
+
+    def _moved(self, place: np.ndarray, means: np.ndarray, here: Stage, there: Stage) -> np.ndarray:
+        way = self._way
+        prior = self._repeated(way.variances * np.sqrt(here.precisions / (1 + way.variances * here.precisions))) * place
+        way_to = [np.arcsinh(np.sqrt(way.variances * one.precisions)) / np.sqrt(way.variances) for one in (here, there)]
+        return place + (means - self._repeated(way.mean) - prior) * self._repeated(way_to[1] - way_to[0])
+
+    def _sums(self, place: np.ndarray, here: Stage) -> np.ndarray:
+        way = self._way
+        spread = np.sqrt(here.precisions * (1 + way.variances * here.precisions))
+        return self._repeated(here.precisions * way.mean) + self._repeated(spread) * place
+
+    def _moves(self, start: Stage) -> Iterator[tuple[Stage, Stage]]:
+        assert start.level is not None
+        for level in range(start.level, NUM_LEVELS - 1, _LEVELS_A_MOVE):
+            there = stage(self._way.denoiser, min(level + _LEVELS_A_MOVE, NUM_LEVELS - 1))
+            yield start, there
+            start = there
+
+    def _denoised(self, sums: np.ndarray, here: Stage) -> np.ndarray:
+        """int32 [tiles, 32, 32, 3]: pixels that the denoiser makes of y at a stage."""
+        assert here.level is not None
+        safe = np.where(here.precisions > 0, here.precisions, 1.0)
+        states = np.where(here.precisions > 0, sums.reshape(-1, NUM_COMPONENTS) / np.sqrt(safe * (1 + safe)), 0.0)
+        return self._way.denoiser.means(quantised(states).reshape(-1, SIDE, SIDE, COLOURS), here.level)
+
+    def _means(self, sums: np.ndarray, here: Stage) -> np.ndarray:
+        """m float64 [tiles * NUM_COMPONENTS] of y at a stage."""
+        return self._way.denoiser.prior.transformed(self._denoised(sums, here)).ravel() * UNIT
+
+    def _cut(self, ratio: np.ndarray) -> Iterator[np.ndarray]:
+        """Places of the components of each part."""
+        places = np.arange(ratio.size)
+        if self._coding == "poisson":
+            yield from searchable(places, ratio, self._search_bits)
+        else:
+            yield from (places[first:first + _TOGETHER] for first in range(0, places.size, _TOGETHER))
+
+    def _noise(self, name: str, level: int | None = None) -> np.ndarray:
+        return self._shared.child("diffc_image", name, 0 if level is None else level).normal(self.sums.size)
+
+    def _repeated(self, of_components: np.ndarray) -> np.ndarray:
+        return np.tile(of_components, self._tiles.size)
+
+
+def coefficients(denoiser: Denoiser, tiles: np.ndarray) -> np.ndarray:
+    """x float64 [tiles * NUM_COMPONENTS] of pixels uint8 [tiles, 32, 32, 3]."""
+    return denoiser.prior.transformed(np.rint((tiles / 127.5 - 1) / UNIT)).ravel() * UNIT
+
+
+def _as_pixels(means: np.ndarray) -> np.ndarray:
+    return np.clip(np.rint((means * UNIT + 1) * 127.5), 0, 255).astype(np.uint8)
