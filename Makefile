@@ -50,6 +50,7 @@ figures: $(VENV)/.installed
   image_tokens_loss:psnr_db sound_loss:si_sdr_db gaussian_rate_distortion:sdr_db; do \
 	  $(BIN)/channel-sim run $${run%%:*}; cp results/$${run%%:*}/figures/$${run##*:}.svg docs/figures/$${run%%:*}.svg; done
 	$(BIN)/python -m benchmarks.breakeven
+	$(BIN)/python -m benchmarks.components docs/figures/diffc_components.svg
 
 figures-of-data: $(VENV)/.installed
 	$(if $(DATA),,$(error DATA=FOLDER must hold text/train.txt and text/valid.txt, and what benchmarks/domains.py names))

@@ -1,9 +1,7 @@
-"""What DiffC costs and gains on sources whose law is known: `python -m benchmarks.diffc [chunks|searches|components|laplace] …`.
+"""What the coding of samples costs on sources whose law is known: `python -m benchmarks.diffc [chunks|searches] …`.
 
-chunks:     bits and seconds of a stream over the size of its chunks, and by dithered quantisation
-searches:   bits of one chunk over what it tells, by Zipf's law and by one fitted to these very numbers; and the bound
-components: distortion by principal component of patches at .39 bits a dimension, three kinds of noise, in closed form
-laplace:    a Laplace source beside the Gaussian, by quadrature: what the flow gains, and between which bounds the information lies
+chunks:   bits and seconds of a stream over the size of its chunks, and by dithered quantisation
+searches: bits of one chunk over what it tells, by Zipf's law and by one fitted to these very numbers; and the bound
 """
 
 from __future__ import annotations
@@ -14,10 +12,9 @@ from time import process_time
 from typing import Any
 
 import numpy as np
-from scipy.stats import entropy, laplace, norm
+from scipy.stats import entropy
 
 from channel_sim.keys import Key
-from channel_sim.theory.gaussian import diffusion_distortion
 from sources import reverse_channel
 from sources.diffc import Diffc
 from sources.diffc_stream import cost_bits, symbols_of_number
@@ -25,7 +22,6 @@ from sources.gaussian import GaussianVector
 
 ROOT = Key(10)
 ITEMS, SEARCHES = 8, 400
-_GRID = 4001
 
 
 def chunks() -> None:
@@ -68,56 +64,7 @@ def searches() -> None:
               f"{told + np.log2(told + 1) + 5:>8.2f}{drawn / SEARCHES:>12.0f}{1000 * (process_time() - start) / SEARCHES:>8.2f}")
 
 
-def components() -> None:
-    spectrum = GaussianVector(covariance="patches").axes.spectrum
-    ranges = [range(0, 1), range(1, 4), range(4, 16), range(16, 64), range(64, 256)]
-    print("mean squared error of a component, 256 = all of the variance; share of the bits\n" + f"{'':<34}"
-          + "".join(f"{f'{part.start + 1} to {part.stop}':>18}" for part in ranges) + f"{'sum':>9}")
-    print(f"{'variance':<34}" + "".join(f"{spectrum[part].mean():>11.4f}{'':>7}" for part in ranges))
-    for rule in ("ancestral", "flow"):
-        for noise in ("isotropic", "pink", "optimal"):
-            diffc = Diffc(covariance="patches", reconstruction=rule, noise=noise)  # type: ignore[arg-type]
-            left = diffc.remaining_variances(0.39)
-            bits = -0.5 * np.log2(left)
-            entries = [f"{diffusion_distortion(spectrum[part], left[part], diffc.reconstruction):>11.4f}"
-                       f"{100 * bits[part].sum() / bits.sum():>5.0f} %" for part in ranges]
-            whole = 256 * diffusion_distortion(spectrum, left, diffc.reconstruction)
-            print(f"{rule + ', ' + noise:<34}" + "".join(entries) + f"{whole:>9.3f}")
-
-
-def laplace_beside_gaussian() -> None:
-    print(f"{'source':<10}{'σ²':>8}{'I':>8}{'D_A':>10}{'D_F':>10}{'gain dB':>9}{'Shannon lower':>15}{'R*(D_A / 2)':>13}")
-    for name, law in (("Gaussian", norm), ("Laplace", laplace(scale=0.5**0.5))):
-        for variance in (0.9, 0.5, 0.1, 0.03, 0.01):
-            told, ancestral, flow = _of_one_dimension(law, variance)
-            lower = law.entropy() / np.log(2) - 0.5 * np.log2(2 * np.pi * np.e * ancestral / 2)
-            print(f"{name:<10}{variance:>8g}{told:>8.4f}{ancestral:>10.6f}{flow:>10.6f}{10 * np.log10(ancestral / flow):>9.3f}"
-                  f"{lower:>15.4f}{-0.5 * np.log2(ancestral / 2):>13.4f}")
-
-
-def _of_one_dimension(law: Any, variance: float) -> tuple[float, float, float]:
-    """(information in bits, distortion of a sample of p(x | z), of the flow) of a law of unit variance, by quadrature.
-
-    In one dimension the flow keeps the order and makes the law of x of that of z, so that it is the map of equal quantiles.
-    """
-    x, z = np.linspace(-16, 16, 4 * _GRID), np.linspace(-16, 16, _GRID)
-    weights = law.pdf(x) * (x[1] - x[0])
-    first, second, mass = np.zeros(_GRID), np.zeros(_GRID), np.zeros(_GRID)
-    for place, at in enumerate(z):
-        near = weights * norm.pdf(at, np.sqrt(1 - variance) * x, np.sqrt(variance))
-        mass[place], first[place], second[place] = near.sum(), near @ x, near @ x**2
-    step = z[1] - z[0]
-    safe = np.maximum(mass, 1e-300)
-    told = float(-np.sum(mass * np.log2(safe)) * step - norm.entropy(0, np.sqrt(variance)) / np.log(2))
-    below = np.clip(np.cumsum(mass) * step - mass * step / 2, 1e-15, 1 - 1e-15)
-    moved = law.ppf(below)
-    error = np.sum(second - first**2 / safe) * step
-    flow = np.sum(second - 2 * moved * first + moved**2 * mass) * step
-    return told, float(2 * error), float(flow)
-
-
-PARTS: dict[str, Callable[[], None]] = {"chunks": chunks, "searches": searches, "components": components,
-                                        "laplace": laplace_beside_gaussian}
+PARTS: dict[str, Callable[[], None]] = {"chunks": chunks, "searches": searches}
 
 if __name__ == "__main__":
     for part in sys.argv[1:] or PARTS:
