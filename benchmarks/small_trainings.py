@@ -15,7 +15,7 @@ from channel_sim.types import Item
 from sources.entropy import encode_lanes
 from sources.models import fixed_point, neural, weights_file
 from sources.models.model import CausalModel
-from sources.models.trained import save_weights
+from sources.models.stored import save_weights
 from sources.recurrent_training import Settings, Trainer
 from sources.text import read_data
 from sources.text_lanes import messages

@@ -18,6 +18,7 @@ from channel_sim.keys import Key
 from sources.checkpoints import TrainingSettings, as_array, read_checkpoint, write_checkpoint
 from sources.models import classifier
 from sources.models.classifier_network import COLOURS, MID_PIXEL, SIDE, ClassifierArchitecture, centred, folded
+from sources.models.stored import save_weights
 from sources.schedule import Progress
 
 _MEASURED = 250  # pictures at a time
@@ -242,14 +243,14 @@ class _Product:
             "versions": {one: version(one) for one in ("channel-sim", "keras", "numpy")}, "measured": [],
         }
         weights = classifier.quantised(folded(trainer.best))
-        classifier.save_weights(self._out, weights, config)
+        save_weights(self._out, weights, config, classifier.FORMAT)
         if done:
             network = classifier.Network(weights)
             parts = [("the pictures set aside, by which the best weights were chosen", trainer.aside)]
             if validation:
                 parts.append((f"{validation[0]}, on which nothing was trained or chosen", validation[1]))
             config["measured"] = [{"on": name, "pictures": len(part), "accuracy": accuracy(network, part)} for name, part in parts]
-            classifier.save_weights(self._out, weights, config)
+            save_weights(self._out, weights, config, classifier.FORMAT)
         text = card(config)
         self._out.with_suffix(".md").write_text(text, encoding="utf-8")
         return text

@@ -17,6 +17,7 @@ from sources.models import diffusion
 from sources.models.diffusion import LEVELS_A_KNOT, NUM_GROUPS, NUM_KNOTS, Denoiser, LearnedDenoiser, features, given, groups
 from sources.models.diffusion_network import SIDE, Architecture, network
 from sources.models.diffusion_prior import NUM_LEVELS, UNIT, GaussianPrior, fitted_prior, quantised
+from sources.models.stored import save_weights
 from sources.schedule import Progress
 from sources.training_images import Product
 from sources.training_pictures import Collection, crops, read_collections
@@ -132,7 +133,7 @@ class _DiffusionProduct(Product):
             config["integer_error"] = round(self._error(denoiser), 5)
             config["denoising"] = denoising(denoiser, trainer.measured())
             weights = diffusion.stored(means, trainer.prior, left(denoiser, trainer.collections, trainer.key.child("left")))
-        diffusion.save_weights(self.out, weights, config)
+        save_weights(self.out, weights, config, diffusion.FORMAT)
         text = card(config)
         self.out.with_suffix(".md").write_text(text, encoding="utf-8")
         return text

@@ -16,7 +16,7 @@ from sources import vq_image
 from sources.image_cards import grid_card, vq_card
 from sources.image_training import Trainer
 from sources.models import fixed_point, masked_grid
-from sources.models.trained import save_weights
+from sources.models.stored import save_weights
 from sources.picture_trainers import GridSettings, GridTrainer, VqSettings, VqTrainer
 from sources.schedule import Progress, conduct
 from sources.training_pictures import Collection, read_collections

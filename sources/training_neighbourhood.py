@@ -18,7 +18,7 @@ from sources.image_cards import held_out, page, training_facts
 from sources.image_training import DrawnSettings, Trainer, training_key
 from sources.models import neighbourhood
 from sources.models.neighbourhood_network import MIDDLE, PREDICTOR_BITS, Architecture, given, layout, network
-from sources.models.trained import save_weights
+from sources.models.stored import save_weights
 from sources.schedule import Progress
 from sources.training_images import Product
 from sources.training_pictures import Collection, read_collections

@@ -15,7 +15,7 @@ from sources.bpe import vocabulary
 from sources.models import fixed_point, masked, neural
 from sources.models.masked_network import MaskedArchitecture
 from sources.models.recurrent import Architecture
-from sources.models.trained import save_weights
+from sources.models.stored import save_weights
 from sources.recurrent_training import Settings, Trainer
 from sources.schedule import Progress, conduct
 from sources.text import read_data

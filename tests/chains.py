@@ -21,7 +21,7 @@ from sources.models.masked_grid_network import GridArchitecture
 from sources.models.masked_network import MaskedArchitecture
 from sources.models.neighbourhood_network import Architecture as NearArchitecture
 from sources.models.recurrent import Architecture
-from sources.models.trained import save_weights
+from sources.models.stored import save_weights
 from sources.models.vq_network import NumpyLayers, VqArchitecture
 from sources.plucked_strings import PluckedStrings
 from sources.sound_file import wav_bytes
@@ -112,7 +112,7 @@ def untrained_denoiser(file: Path) -> None:
     sizes = DiffusionArchitecture(fine=8, wide=8, early_blocks=0, coarse_blocks=1, late_blocks=1)
     rough = ROOT.child("smooth").normal(64, 4, 4, 3).repeat(8, axis=1).repeat(8, axis=2)
     weights = diffusion.stored(sizes.initial(ROOT.child("denoiser")), fitted_prior(np.clip(rough / 2, -1, 1)))
-    diffusion.save_weights(file, weights, {})
+    save_weights(file, weights, {}, diffusion.FORMAT)
 
 
 def untrained_vq(file: Path) -> str:

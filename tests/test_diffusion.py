@@ -250,7 +250,7 @@ def test_other_shapes_and_other_files_are_refused(tmp_path, drawn):
     """Catches tracebacks where a picture of another size, another model's weights or a damaged file are given."""
     with pytest.raises(RequestError, match="tiles"):
         drawn.means(np.zeros((1, 16, 32, 3), np.int32), 5)
-    with pytest.raises(RequestError, match="denoiser.path must be given.*train diffusion"):
+    with pytest.raises(RequestError, match="denoiser.path of a denoiser must be given.*train diffusion"):
         LearnedDenoiser().denoiser()
     with pytest.raises(RequestError, match="denoiser.path must be weights of a denoiser.*train diffusion"):
         LearnedDenoiser(path=str(tmp_path / "none.safetensors")).denoiser()

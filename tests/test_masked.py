@@ -16,7 +16,7 @@ from scenarios import catalogue
 from sources.models import fixed_point
 from sources.models.masked import FORMAT, Masked
 from sources.models.masked_network import MaskedArchitecture
-from sources.models.trained import save_weights
+from sources.models.stored import save_weights
 
 SIZES = MaskedArchitecture(vocab_size=300, embedding=24, hidden=48, merge=40)
 
@@ -136,5 +136,5 @@ def test_a_path_says_that_it_is_a_masked_model(model: Masked):
     assert catalogue.model_table(str(model.path), "it") == {"name": "masked", "path": model.path}
     with pytest.raises(RequestError, match="weights of a recurrent model"):
         catalogue.build("models", {"name": "recurrent", "path": model.path}, "it").vocab_size  # type: ignore[attr-defined]
-    with pytest.raises(RequestError, match="model.path of masked must be given"):
+    with pytest.raises(RequestError, match="model.path of a masked model must be given"):
         Masked().vocab_size

@@ -13,7 +13,8 @@ from sources.images import Images
 from sources.models import fixed_point, masked_grid_layers, weights_file
 from sources.models.masked_grid import FORMAT, ImageMaskedSmall, MaskedGrid
 from sources.models.masked_grid_network import GridArchitecture, masks, spread
-from sources.models.trained import forget, save_weights
+from sources.models.stored import save_weights
+from sources.models.trained import forget
 from sources.packet_order import low_discrepancy, parted
 from sources.vq_image import VqImage
 from tests.chains import files, tables_with

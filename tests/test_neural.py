@@ -154,7 +154,7 @@ def test_wrong_files_are_refused_in_one_line(spoil: Callable[[Path], None], tmp_
 
 def test_a_recurrent_model_without_a_path_is_refused():
     """Catches a search for weights of no name."""
-    with pytest.raises(RequestError, match="model.path of recurrent must be given"):
+    with pytest.raises(RequestError, match="model.path of a recurrent model must be given"):
         Recurrent().vocab_size
 
 

@@ -9,18 +9,15 @@ Source: J. Ballé, N. Johnston, D. Minnen, "Integer networks for data compressio
 from __future__ import annotations
 
 from functools import lru_cache
-from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
-from safetensors.numpy import save
 
 from channel_sim.checks import RequestError
 from channel_sim.fidelity import MID_GREY
 from channel_sim.metrics import OF_EVALUATORS, Measurement
 from channel_sim.stages import Evaluator
 from channel_sim.types import Content, Item
-from sources.models import weights_file
 from sources.models.classifier_network import COLOURS, MID_PIXEL, SIDE, ClassifierArchitecture, Convolution
 from sources.models.fixed_point import Weights, one_blas_thread
 from sources.models.stored import Stamp, Stored
@@ -84,7 +81,7 @@ class ImageClassifierSmall(Stored, Evaluator):
     source: ClassVar[str] = ("A. Krizhevsky, Learning multiple layers of features from tiny images, 2009; M. Bińkowski, D. J. "
                              "Sutherland, M. Arbel, A. Gretton, Demystifying MMD GANs, ICLR 2018")
 
-    form, kind, key, maker = FORMAT, "a classifier", "evaluator", "channel-sim train classifier"
+    form, kind, key, maker = FORMAT, "classifier", "evaluator", "channel-sim train classifier"
     shipped = "image-classifier-small"
 
     @staticmethod
@@ -114,7 +111,7 @@ class ImageClassifierSmall(Stored, Evaluator):
         return np.stack([self._opinion(one).features for one in (item.content, shown)])
 
     def _check_label(self, item: Item) -> None:
-        classes = self.loaded(self.stamp()).network.architecture.classes
+        classes = self.loaded().network.architecture.classes
         if not 0 <= (item.label or 0) < classes:
             raise RequestError(f"label of item {item.name!r} must be a class of the evaluator, 0 to {classes - 1}, got "
                                f"{item.label}; leave labels out of the data, or train a classifier of its classes")
@@ -126,7 +123,7 @@ class ImageClassifierSmall(Stored, Evaluator):
 
 @lru_cache(maxsize=4096)  # all arms send the same pictures, and where nothing was lost they receive them; 4 KB each
 def _opinion(stamp: Stamp, picture: bytes) -> Opinion:
-    found: Opinion = ImageClassifierSmall.loaded(stamp).network.classify(np.frombuffer(picture, np.uint8).reshape(_SHAPE))
+    found: Opinion = ImageClassifierSmall.read(stamp).network.classify(np.frombuffer(picture, np.uint8).reshape(_SHAPE))
     return found
 
 
@@ -162,8 +159,3 @@ def quantised(weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         whole[f"{name}_bits"] = np.array(bits, np.int32)
         whole[f"{name}_bias"] = np.rint(weights[f"{name}_bias"] * (1 << _ACTIVATION_BITS)).astype(np.int32)
     return whole
-
-
-def save_weights(file: Path, weights: dict[str, np.ndarray], config: dict[str, Any]) -> None:
-    """Write the weights and, beside them, what made them."""
-    weights_file.write(file, save({name: np.ascontiguousarray(one) for name, one in weights.items()}), FORMAT, config)

@@ -13,15 +13,13 @@ in integers as J. Ballé, N. Johnston, D. Minnen, "Integer networks for data com
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from numba import njit
-from safetensors.numpy import save
 
 from channel_sim.checks import RequestError
-from sources.models import fixed_point, weights_file
+from sources.models import fixed_point
 from sources.models.diffusion_network import COLOURS, NUM_FEATURES, SIDE, Architecture, folded, unfolded
 from sources.models.diffusion_prior import FIRST_TOLD, NUM_LEVELS, UNIT, GaussianPrior, snr
 from sources.models.fixed_point import ACTIVATION_BITS, PRODUCT_BITS
@@ -151,7 +149,7 @@ class LearnedDenoiser(Stored):
     Source: L. Theis, T. Salimans, M. D. Hoffman, F. Mentzer, "Lossy compression with Gaussian diffusion", arXiv 2206.08889.
     """
 
-    form, kind, key, maker = FORMAT, "a denoiser", "denoiser", "channel-sim train diffusion"
+    form, kind, key, maker = FORMAT, "denoiser", "denoiser", "channel-sim train diffusion"
     source: ClassVar[str] = ("L. Theis, T. Salimans, M. D. Hoffman, F. Mentzer, Lossy compression with Gaussian diffusion, arXiv "
                              "2206.08889")
 
@@ -161,7 +159,7 @@ class LearnedDenoiser(Stored):
 
     def denoiser(self) -> Denoiser:
         """Ready to run; RequestError where its file is of another kind, or broken."""
-        found: Denoiser = self.loaded(self.stamp()).network
+        found: Denoiser = self.loaded().network
         return found
 
 
@@ -179,11 +177,6 @@ def stored(weights: dict[str, np.ndarray], prior: GaussianPrior, left: np.ndarra
     left = np.ones((NUM_KNOTS, NUM_GROUPS)) if left is None else left
     return {**fixed_point.quantise(weights), "mean": prior.mean.astype(np.int32), "variances": prior.variances.astype(np.float32),
             "cosines": prior.cosines, "left": left.astype(np.float32)}
-
-
-def save_weights(file: Path, weights: fixed_point.Weights, config: dict[str, Any]) -> None:
-    """Write the weights and, beside them, what made them."""
-    weights_file.write(file, save({name: np.ascontiguousarray(one) for name, one in weights.items()}), FORMAT, config)
 
 
 @njit(cache=True, nogil=True)

@@ -38,7 +38,7 @@ class Masked(Trained, MaskedModel):
     revision: ClassVar[int] = 1
     source: ClassVar[str] = "A. Baevski et al., EMNLP 2019; O. Melamud, J. Goldberger, I. Dagan, CoNLL 2016"
     form: ClassVar[str] = FORMAT
-    kind: ClassVar[str] = "masked"
+    kind: ClassVar[str] = "masked model"
 
     @staticmethod
     def assemble(weights: fixed_point.Weights) -> Network:

@@ -34,13 +34,13 @@ class MaskedGrid(Trained, MaskedModel):
     revision: ClassVar[int] = 1
     source: ClassVar[str] = "H. Chang et al., CVPR 2022; F. Mentzer, E. Agustsson, M. Tschannen, ICCV 2023"
     form: ClassVar[str] = FORMAT
-    kind: ClassVar[str] = "masked_grid"
+    kind: ClassVar[str] = "masked_grid model"
     maker: ClassVar[str] = "channel-sim train image-masked"
 
     @property
     def tokenizer_digest(self) -> str:
         """SHA-256 of what the tokens that it knows follow from, `VqImage.tokens_digest`."""
-        return str(self.loaded().tokens["tokens_sha256"])
+        return str(self.tokens["tokens_sha256"])
 
     @staticmethod
     def assemble(weights: fixed_point.Weights) -> Network:
@@ -61,7 +61,7 @@ class MaskedGrid(Trained, MaskedModel):
 
     def _tables(self, network: Network, message: np.ndarray, places: np.ndarray, each: Each) -> np.ndarray:
         if message.ndim != 2:
-            raise RequestError(f"a model of kind {self.kind} reads grids of two sides, got {message.ndim}; use decoder "
+            raise RequestError(f"a {self.kind} reads grids of two sides, got {message.ndim}; use decoder "
                                "masked_image or coder masked_entropy, and tokenizer vq_image")
         assert np.all(message.ravel()[places] < 0), "a convolution hears its own place"
         active = active_places(network, message, places, each)

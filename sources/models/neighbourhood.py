@@ -53,7 +53,7 @@ class Neighbourhood(Trained, CausalModel):
     revision: ClassVar[int] = 1
     source: ClassVar[str] = "X. Wu, N. Memon, IEEE Trans. Commun. 45 (1997); J. Ballé, N. Johnston, D. Minnen, ICLR 2019"
     form: ClassVar[str] = FORMAT
-    kind: ClassVar[str] = "neighbourhood"
+    kind: ClassVar[str] = "neighbourhood model"
     maker: ClassVar[str] = "channel-sim train bytes"
 
     width: int | None = Field(None, ge=1, description="bytes of a row of the pictures; default: of those it was trained on")

@@ -28,7 +28,7 @@ class Recurrent(Trained, CausalModel):
     revision: ClassVar[int] = 1
     source: ClassVar[str] = "K. Cho et al., EMNLP 2014; J. Ballé, N. Johnston, D. Minnen, ICLR 2019"
     form: ClassVar[str] = FORMAT
-    kind: ClassVar[str] = "recurrent"
+    kind: ClassVar[str] = "recurrent model"
 
     @staticmethod
     def assemble(weights: fixed_point.Weights) -> fixed_point.Network:

@@ -1,4 +1,4 @@
-"""A component that is a network in a file: the one that ships, or a user's own; read once while the file stays the same."""
+"""Components that are a network in a file: one that ships, or a user's own; read once while the file stays the same."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
 from pydantic import Field
 from safetensors import SafetensorError
-from safetensors.numpy import load
+from safetensors.numpy import load, save
 
 from channel_sim.checks import RequestError
 from channel_sim.stages import Component
@@ -18,10 +19,11 @@ from sources.models.fixed_point import Weights
 
 
 class Loaded(NamedTuple):
-    """What a weights file holds; network: whatever the component's `assemble` makes."""
+    """What a weights file holds; network: whatever the component's `assemble` makes; config: what stands beside the weights."""
 
     digest: str
     network: Any
+    config: dict[str, Any]
 
 
 class Stamp(NamedTuple):
@@ -35,7 +37,7 @@ class Stored(Component, ABC):
     """A component whose weights lie in one file.
 
     form:    the format that the .json beside the weights names
-    kind:    what the weights are of, in words
+    kind:    what the weights are of: a "…"
     key:     what a scenario calls the table that holds `path`
     shipped: name of the shipped weights; none where a path must be given
     maker:   the command that makes such weights
@@ -55,16 +57,20 @@ class Stored(Component, ABC):
         """The network, ready to run."""
 
     def digests(self) -> dict[str, str]:
-        return {"path": self.loaded(self.stamp()).digest}
+        return {"path": self.loaded().digest}
 
     @property
     def shared_bytes(self) -> int:
         return Path(self.stamp().path).stat().st_size
 
+    def loaded(self) -> Loaded:
+        """RequestError where the file is of another kind, or broken."""
+        return self.read(self.stamp())
+
     def stamp(self) -> Stamp:
         if self.path is None and not self.shipped:
-            raise RequestError(f"{self.key}.path must be given, got none: weights of {self.kind}, made with {self.maker}, "
-                               "or name one that ships")
+            raise RequestError(f"{self.key}.path of a {self.kind} must be given, got none; make weights with {self.maker}, or name "
+                               "what ships")
         file = Path(self.path) if self.path is not None else weights_file.FOLDER / f"{self.shipped}.safetensors"
         try:
             return Stamp(str(file), file.stat().st_mtime_ns)
@@ -72,20 +78,25 @@ class Stored(Component, ABC):
             raise self._unreadable(str(file), error) from error
 
     @classmethod
-    def loaded(cls, stamp: Stamp) -> Loaded:
-        """RequestError where the file is of another kind, or broken."""
+    def read(cls, stamp: Stamp) -> Loaded:
+        """As `loaded`, of the file as it was when it was stamped."""
         try:
-            return _load(cls, stamp)
+            return _read(cls, stamp)
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise cls._unreadable(stamp.path, error) from error
 
     @classmethod
     def _unreadable(cls, file: str, error: Exception) -> RequestError:
-        return RequestError(f"{cls.key}.path must be weights of {cls.kind} with their .json beside them, got {file!r} ({error}); "
+        return RequestError(f"{cls.key}.path must be weights of a {cls.kind} with their .json beside them, got {file!r} ({error}); "
                             f"make them with {cls.maker}")
 
 
 @lru_cache(maxsize=4)
-def _load(component: type[Stored], stamp: Stamp) -> Loaded:
-    data, digest, _ = weights_file.read(Path(stamp.path), component.form)
-    return Loaded(digest, component.assemble(load(data)))
+def _read(component: type[Stored], stamp: Stamp) -> Loaded:
+    data, digest, config = weights_file.read(Path(stamp.path), component.form)
+    return Loaded(digest, component.assemble(load(data)), config)
+
+
+def save_weights(file: Path, weights: Weights, config: dict[str, Any], form: str) -> None:
+    """Write the weights and, beside them, what made them."""
+    weights_file.write(file, save({name: np.ascontiguousarray(tensor) for name, tensor in weights.items()}), form, config)
