@@ -30,11 +30,12 @@ def bca(resampled: np.ndarray, jackknife: np.ndarray, observed: float | np.ndarr
     """
     observed = np.asarray(observed, np.float64)[..., None]
     ordered = np.sort(resampled, axis=-1)  # NaN last
-    number = np.sum(~np.isnan(ordered), axis=-1, keepdims=True)
+    number = np.count_nonzero(ordered == ordered, axis=-1, keepdims=True)
+    ends = np.take_along_axis(ordered, np.concatenate([np.zeros_like(number), number - 1], axis=-1), axis=-1)
+    equal = 1e-12 * np.abs(ends).max(axis=-1, keepdims=True)  # but for rounding: half of it is below
     gap = ordered - observed
-    largest = np.nanmax(np.abs(ordered), axis=-1, keepdims=True)
-    gap[np.abs(gap) <= 1e-12 * largest] = 0.0  # equal but for rounding: half of it is below
-    below = (1 - np.nansum(np.sign(gap), axis=-1, keepdims=True) / number) / 2
+    above, under = (np.count_nonzero(side, axis=-1, keepdims=True) for side in (gap > equal, gap < -equal))
+    below = (1 - (above - under) / number) / 2
     half = 0.5 / number  # all values on one side: as far out as the number of resamples can tell
     bias = scipy.special.ndtri(np.clip(below, half, 1 - half))
     spread = jackknife.mean(axis=-1, keepdims=True) - jackknife
@@ -43,8 +44,8 @@ def bca(resampled: np.ndarray, jackknife: np.ndarray, observed: float | np.ndarr
     acceleration = np.divide(cubes, 6 * scale, out=np.zeros_like(cubes), where=scale > 0)
     shifted = bias + scipy.special.ndtri(tail) * np.array([1, -1])  # 1 - tail would round to 1 for two items
     levels = scipy.special.ndtr(bias + shifted / np.maximum(1 - acceleration * shifted, 1e-9))
-    ends = _quantiles(ordered, levels, number)
-    return ends[..., 0], ends[..., 1]
+    quantiles = _quantiles(ordered, levels, number)
+    return quantiles[..., 0], quantiles[..., 1]
 
 
 def _quantiles(ordered: np.ndarray, levels: np.ndarray, number: np.ndarray) -> np.ndarray:

@@ -186,7 +186,7 @@ def channel_cards(store: Store) -> list[ChannelCard]:
         stated = laws.get(point.task_id, {})
         law = LossLaw.from_dict(stated) if "loss_rate" in stated else None
         link = LinkLaw.from_dict(stated["link"]) if "link" in stated else None
-        pooled = Pooled(map(Card.from_list, store.cards(point.task_id)), law, link)
+        pooled = Pooled(store.cards(point.task_id), law, link)
         if not pooled.num_trials:
             continue
         place = (point.point_index, _fingerprint(pooled))

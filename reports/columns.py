@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from typing import Any, overload
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from itertools import chain, groupby, islice
+from typing import Any, TypeVar, overload
 
 import numpy as np
 
 from channel_sim.store import Trial
 
+T = TypeVar("T")
 _ABSENT = float("nan")
+_AT_ONCE = 1000
 
 
 class Columns(Sequence[Trial]):
@@ -25,25 +29,20 @@ class Columns(Sequence[Trial]):
         reasons: dict[str, array[float]] = {}
         ledger: dict[str, array[float]] = {}
         self._fractional: set[str] = set()
-        row = -1
-        for row, trial in enumerate(trials):
-            heads.extend((self._tasks.setdefault(trial.task_id, len(self._tasks)), trial.item, trial.replicate))
-            seconds.append(trial.seconds)
-            for name, pair in trial.metrics.items():
-                column = metrics.get(name)
-                if column is None or len(column) != 2 * row:
-                    column = _column(metrics, name, 2 * row)
-                column.extend(pair)
-            for name, text in trial.reasons.items():
-                _column(reasons, name, row).append(self._texts.setdefault(text, len(self._texts)))
-            for name, value in trial.ledger.items():
-                column = ledger.get(name)
-                if column is None or len(column) != row:
-                    column = _column(ledger, name, row)
-                column.append(value)
-                if not isinstance(value, int):
+        for some in _alike(trials):
+            row = len(seconds)
+            for trial in some:
+                heads.extend((self._tasks.setdefault(trial.task_id, len(self._tasks)), trial.item, trial.replicate))
+            seconds.extend([trial.seconds for trial in some])
+            for name, pairs in _turned([trial.metrics for trial in some]):
+                _column(metrics, name, 2 * row).extend(chain.from_iterable(pairs))
+            for name, texts in _turned([trial.reasons for trial in some]):
+                _column(reasons, name, row).extend([self._texts.setdefault(text, len(self._texts)) for text in texts])
+            for name, values in _turned([trial.ledger for trial in some]):
+                _column(ledger, name, row).extend(values)
+                if set(map(type, values)) != {int}:
                     self._fractional.add(name)
-        num_rows = row + 1
+        num_rows = len(seconds)
         self._heads, self._seconds = _frozen(heads).reshape(-1, 3), _frozen(seconds)
         self._metrics = {name: _frozen(_column(metrics, name, 2 * num_rows)).reshape(-1, 2) for name in metrics}
         self._reasons = {name: _frozen(_column(reasons, name, num_rows)) for name in reasons}
@@ -59,6 +58,11 @@ class Columns(Sequence[Trial]):
         """int64 [n]."""
         return self._heads[:, 2]
 
+    @cached_property
+    def is_one_an_item(self) -> bool:
+        """Whether items ascend, with one trial each."""
+        return bool(np.all(self.items[1:] > self.items[:-1]))
+
     @property
     def names(self) -> set[str]:
         """Metrics that some trial measured or gave a reason for."""
@@ -66,7 +70,11 @@ class Columns(Sequence[Trial]):
 
     def pairs(self, metric: str) -> np.ndarray:
         """float64 [n, 2], numerators and denominators; (0, 0) where it was not measured."""
-        return np.nan_to_num(self._metrics[metric]) if metric in self._metrics else np.zeros((len(self), 2))
+        if metric not in self._metrics:
+            return np.zeros((len(self), 2))
+        column = self._metrics[metric]
+        absent = np.isnan(column)
+        return np.where(absent, 0.0, column) if absent.any() else column
 
     def measured(self, metric: str) -> bool:
         """Whether some trial has it among its metrics, be there anything to count or not."""
@@ -101,6 +109,18 @@ class Columns(Sequence[Trial]):
         ledger = {name: float(column[index]) if name in self._fractional else int(column[index])
                   for name, column in self._ledger.items() if column[index] == column[index]}
         return Trial(tasks[task], item, replicate, metrics, reasons, ledger, float(self._seconds[index]))
+
+
+def _alike(trials: Iterable[Trial]) -> Iterator[list[Trial]]:
+    """Runs of neighbouring trials that have the same names in everything, some at a time."""
+    for _, run in groupby(trials, lambda trial: (*trial.metrics, None, *trial.reasons, None, *trial.ledger)):
+        while some := list(islice(run, _AT_ONCE)):
+            yield some
+
+
+def _turned(rows: Sequence[Mapping[str, T]]) -> Iterator[tuple[str, tuple[T, ...]]]:
+    """Name -> its value in every row, of rows that all have the same names in the same order."""
+    return zip(rows[0], zip(*(row.values() for row in rows), strict=True), strict=True)
 
 
 def _column(columns: dict[str, array[float]], name: str, length: int) -> array[float]:

@@ -124,28 +124,34 @@ def save_figures(summary: Summary, folder: Path, metrics: Sequence[str] | None =
 
 def save(figure: Figure, path: Path, kinds: Sequence[str] = KINDS) -> list[Path]:
     """Write path.svg and so on for every kind."""
-    with style():
-        figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # laid out once for all kinds
     paths = [path.with_name(f"{path.name}.{kind}") for kind in kinds]
-    for kind, one in zip(kinds, paths, strict=True):
-        with writing(one):
-            one.write_bytes(render(figure, kind))
+    with style():
+        if engine := figure.get_layout_engine():
+            engine.execute(figure)
+            figure.set_layout_engine("none")  # laid out once for all kinds
+        for kind, one in zip(kinds, paths, strict=True):
+            with writing(one):
+                one.write_bytes(_rendered(figure, kind))
     return paths
 
 
 def render(figure: Figure, kind: Literal["svg", "pdf", "png"] | str = "svg") -> bytes:
     """The figure as a file, without date or random names in it; a PNG has 300 dots an inch."""
+    with style():
+        return _rendered(figure, kind)
+
+
+def _rendered(figure: Figure, kind: str) -> bytes:
+    """By the canvas itself: `savefig` would draw everything twice."""
     buffer, dpi = io.BytesIO(), figure.dpi
-    with style():  # the canvas itself: `savefig` would draw everything twice
-        if kind == "svg":
-            FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
-        elif kind == "pdf":
-            FigureCanvasPdf(figure).print_pdf(buffer, metadata={"CreationDate": None})
-        else:
-            figure.set_dpi(300)
-            FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
-            figure.set_dpi(dpi)
+    if kind == "svg":
+        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
+    elif kind == "pdf":
+        FigureCanvasPdf(figure).print_pdf(buffer, metadata={"CreationDate": None})
+    else:
+        figure.set_dpi(300)
+        FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
+        figure.set_dpi(dpi)
     return buffer.getvalue()
 
 

@@ -178,9 +178,9 @@ def clopper_pearson(events: int, num_trials: int) -> tuple[float, float]:
 
 def by_item(trials: Sequence[Trial], metric: str) -> tuple[np.ndarray, np.ndarray]:
     """Items int64 [n], ascending, and (numerator, denominator) float64 [n, 2] over their replicates; (0, 0) where not measured."""
+    if isinstance(trials, Columns) and trials.is_one_an_item:
+        return trials.items, trials.pairs(metric)
     items, replicates, pairs = _pairs(trials, metric)
-    if np.all(items[1:] > items[:-1]):
-        return items, pairs
     order = np.lexsort((replicates, items))  # sums of floats must not depend on the order of trials
     distinct, of_item = np.unique(items[order], return_inverse=True)
     sums = np.zeros((len(distinct), 2))
@@ -238,8 +238,8 @@ def _rule_of_three(denominators: np.ndarray) -> float:
 
 
 def _single_trials(trials: Sequence[Trial], metric: str, sums: np.ndarray) -> Estimate | None:
-    counted = int(np.sum(_pairs(trials, metric)[2][:, 1] > 0))
-    return _binomial(sums) if counted == len(sums) else None
+    exact = _binomial(sums)
+    return exact if exact and np.count_nonzero(_pairs(trials, metric)[2][:, 1] > 0) == len(sums) else None
 
 
 def _binomial(sums: np.ndarray) -> Estimate | None:
