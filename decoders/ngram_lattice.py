@@ -83,7 +83,7 @@ def forward_backward(law: Law, states: States, window: Window, paths: Paths, dec
 @njit(cache=True)
 def _forward(law: Law, states: States, window: Window, paths: Paths, lattice: Lattice, unlisted: np.ndarray, carry: int) -> States:
     """Fill the lattice; the states before token `carry`, or after the last."""
-    index = np.empty(4 * lattice.sources.shape[1], np.int32)
+    index, room = np.empty(4 * lattice.sources.shape[1], np.int32), np.empty((3, lattice.sources.shape[1], 256))
     carried, unknown, begin, end = states, 0, 0, 0
     heard = np.ones((REACH, law.short.rests.size), np.float32)
     for at in range(window.values.size):
@@ -101,7 +101,7 @@ def _forward(law: Law, states: States, window: Window, paths: Paths, lattice: La
             num_paths = num_paths if at - begin < HOLE_TOKENS else -(-num_paths // HOLE_SHARE)
             after = heard[end - 1 - at] if end - begin > 1 and end - 1 - at < REACH else heard[0, :0]
             open_row(lattice, at, states.weights, unknown)
-            _branch(law, states, window.likelihoods[unknown], after, num_paths, lattice, at, unlisted[unknown])
+            _branch(law, states, window.likelihoods[unknown], after, num_paths, lattice, at, unlisted[unknown], room)
             unknown += 1
         states = _join(law.trie, states, lattice, at, index)
     return carried if carry < window.values.size else states
@@ -145,47 +145,97 @@ def _follow(trie: Trie, states: States, value: int, lattice: Lattice, at: int) -
 
 @njit(cache=True)
 def _branch(law: Law, states: States, likelihood: np.ndarray, after: np.ndarray, num_paths: int, lattice: Lattice, at: int,
-            unlisted: np.ndarray) -> None:
-    """The most promising edges of all states and bytes; the others are summed up. after: as `promise` takes it, or empty."""
+            unlisted: np.ndarray, room: np.ndarray) -> None:
+    """The most promising edges of all states and bytes; the others are summed up.
+
+    after: as `promise` takes it, or empty; room: float64 [3, states, 256], to work in.
+    """
     num_states = states.contexts.size
     words, masses = np.empty(law.trie.context_length + 1, np.int64), np.empty(256, np.int64)
-    factors, promised, scores = np.empty((num_states, 256)), np.ones((num_states, 256)), np.empty((num_states, 256))
+    factors, promised, scores = room[0, :num_states], room[1, :num_states], room[2, :num_states]
+    bests = np.empty(num_states, np.int64)
     for source in range(num_states):
         num_long, row = _look_up(law.trie, states.contexts[source], words)
         byte_masses(law.trie, words, num_long, row, masses)
         if after.size:
             promise(law.short, states.contexts[source], after, promised[source])
-        for symbol in range(256):
-            factors[source, symbol] = (masses[symbol] * _PER_MASS + _FLOOR) * likelihood[symbol]
-            scores[source, symbol] = factors[source, symbol] * states.weights[source] * promised[source, symbol]
-    least, count = _least_of_best(scores.ravel(), num_paths), 0
+        else:
+            promised[source] = 1
+        bests[source] = _weigh(masses, likelihood, promised[source], states.weights[source], factors[source], scores[source])
+    least, count = _least_of_best(scores, bests, num_paths), 0
     for source in range(num_states):
-        for symbol in range(256):
-            if scores[source, symbol] >= least and count < num_paths:
-                lattice.sources[at, count], lattice.symbols[at, count] = source, symbol
-                lattice.factors[at, count] = factors[source, symbol]
-                count += 1
-            else:  # without context the promise is 1, so what is let go there takes its own along
-                lattice.rest[at, source] += factors[source, symbol] * promised[source, symbol]
-                unlisted[symbol] += scores[source, symbol]
+        if bests[source] >= least and count < num_paths:
+            for symbol, bits in enumerate(scores[source].view(np.int64)):
+                if bits >= least and count < num_paths:
+                    lattice.sources[at, count], lattice.symbols[at, count] = source, symbol
+                    lattice.factors[at, count] = factors[source, symbol]
+                    factors[source, symbol] = scores[source, symbol] = 0
+                    count += 1
+        _add(scores[source], unlisted)
+    _sum_rows(factors, promised, lattice.rest[at])
     lattice.num_edges[at] = count
 
 
 @njit(cache=True)
-def _least_of_best(scores: np.ndarray, limit: int) -> float:
-    """A score that at most `limit` scores reach, to 1/16 octave. Where more share the best step, the caller has to stop."""
-    best = scores.max()
-    top = np.array([best, best * NEGLIGIBLE]).view(np.int64) >> _FRACTION_BITS
-    histogram = np.zeros(top[0] - top[1] + 1, np.int64)
-    for step in scores.view(np.int64) >> _FRACTION_BITS:  # positive floats are in the order of their bits
-        if step >= top[1]:
-            histogram[top[0] - step] += 1
+def _add(scores: np.ndarray, unlisted: np.ndarray) -> None:
+    for symbol in range(256):
+        unlisted[symbol] += scores[symbol]
+
+
+@njit(cache=True)
+def _weigh(masses: np.ndarray, likelihood: np.ndarray, promised: np.ndarray, weight: float, factors: np.ndarray,
+           scores: np.ndarray) -> int:
+    """The edges of one state: factors and scores float64 [256]; returns the bits of the best score."""
+    for symbol in range(256):
+        factors[symbol] = (masses[symbol] * _PER_MASS + _FLOOR) * likelihood[symbol]
+        scores[symbol] = factors[symbol] * weight * promised[symbol]
+    return scores.view(np.int64).max()  # positive floats are in the order of their bits
+
+
+@njit(cache=True)
+def _sum_rows(factors: np.ndarray, promised: np.ndarray, sums: np.ndarray) -> None:
+    """sums[i] = sum over bytes of factors[i] promised[i]; eight rows abreast, or each would wait for its own last addition."""
+    num_rows = len(factors)
+    for first in range(0, num_rows, 8):
+        if first + 8 <= num_rows:
+            total = np.zeros(8)
+            for symbol in range(256):
+                for row in range(8):
+                    total[row] += factors[first + row, symbol] * promised[first + row, symbol]
+            sums[first:first + 8] = total
+        else:
+            for row in range(first, num_rows):
+                for symbol in range(256):
+                    sums[row] += factors[row, symbol] * promised[row, symbol]
+
+
+@njit(cache=True)
+def _least_of_best(scores: np.ndarray, bests: np.ndarray, limit: int) -> int:
+    """The bits of a score that at most `limit` scores reach, to 1/16 octave.
+
+    Where more share the best step, the caller has to stop. bests: int64 [rows], the bits of the largest score of each row.
+    """
+    best = bests.max()
+    negligible = (np.array([best]).view(np.float64) * NEGLIGIBLE).view(np.int64)[0]
+    top, least = best >> _FRACTION_BITS, negligible >> _FRACTION_BITS
+    histogram, counted = np.zeros(top - least + 1, np.int64), 0
+    for source in range(bests.size):
+        if bests[source] >> _FRACTION_BITS < least:
+            continue
+        for bits in scores[source].view(np.int64):
+            step = bits >> _FRACTION_BITS
+            if step >= least:
+                histogram[top - step] += 1
+                counted += 1
+        while counted - histogram[top - least] > limit:  # what is below can no longer be among the best
+            counted -= histogram[top - least]
+            least += 1
     reached = 0
-    for below in range(histogram.size):
+    for below in range(top - least + 1):
         reached += histogram[below]
         if reached > limit:
-            return np.array([(top[0] - max(below - 1, 0)) << _FRACTION_BITS]).view(np.float64)[0]
-    return best * NEGLIGIBLE
+            return (top - max(below - 1, 0)) << _FRACTION_BITS
+    return negligible
 
 
 @njit(cache=True)

@@ -51,10 +51,10 @@ def test_the_short_law_is_a_message_start() -> None:
 
 def test_what_is_heard_is_the_sum_over_all_ways() -> None:
     """Catches a step too many or too few, a context that loses the wrong end, and bytes after the hole not heard."""
-    values = np.frombuffer(b"th??ing", np.uint8).astype(np.int32)
-    values[[2, 3]] = -1
+    alone, both = (np.frombuffer(one, np.uint8).astype(np.int32) for one in (b"th?ing", b"th??ing"))
+    alone[2], both[[2, 3]] = -1, -1
     heard = np.ones((2, LAW.rests.size), np.float32)
-    hear(LAW, values, np.zeros((0, 256)), 4, heard)
+    hear(LAW, alone, np.zeros((0, 256)), 3, heard[:1])
 
     def ways(past: bytes, num_erased: int) -> float:
         total = 0.0
@@ -69,6 +69,7 @@ def test_what_is_heard_is_the_sum_over_all_ways() -> None:
     none = ways(b"", 0)
     for byte in b"arou":
         np.testing.assert_allclose(promised[byte], ways(b"th" + bytes([byte]), 0) / none, rtol=0.01, atol=2e-6)
+    hear(LAW, both, np.zeros((0, 256)), 4, heard)
     promise(LAW, int.from_bytes(b"\1th", "big"), heard[1], promised)
     first, second = (ways(b"th" + bytes([byte]), 1) for byte in b"ro")
     np.testing.assert_allclose(promised[ord("r")] / promised[ord("o")], first / second, rtol=0.1)  # other bytes than letters
@@ -106,3 +107,21 @@ def test_soft_bytes_after_a_hole_are_heard() -> None:
     hear(LAW, values, np.zeros((0, 256)), 4, one)
     hear(LAW, soft, np.eye(256)[[105, 110, 103]], 4, two)
     np.testing.assert_allclose(one, two, rtol=1e-4)
+
+
+def test_bytes_known_before_a_hole_change_nothing_but_the_work() -> None:
+    """Catches a context left out that a path may be in: where the bytes before the hole are known, the same is heard after them."""
+    told = np.frombuffer(b"in th????e world", np.uint8).astype(np.int32)
+    told[5:9], told[11] = -1, -1
+    blind = told.copy()
+    blind[:5] = -1
+    after = np.ones((np.count_nonzero(told[9:] < 0), 256))
+    one, two = np.ones((2, 4, LAW.rests.size), np.float32)
+    hear(LAW, told, after, 9, one)
+    hear(LAW, blind, after, 9, two)
+    assert np.array_equal(one[0], two[0])  # three erased bytes and more before the place: any context
+    for more, past in ((3, b"th?"), (2, b"h??")):
+        for way in product(range(97, 123), repeat=past.count(b"?")):
+            row = row_of(past.replace(b"?", b"") + bytes(way))
+            assert one[more, row] == two[more, row]
+    assert not np.array_equal(one[3], two[3])  # and what no path can be in was left alone
