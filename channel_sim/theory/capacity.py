@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Literal
 
 import numpy as np
-from scipy.optimize import brentq
+import scipy  # its submodules are loaded on first use: most reports need no solver
 from scipy.special import entr, expn
 
 from channel_sim.checks import require
@@ -135,7 +135,7 @@ def shannon_limit_ebno_db(bits_per_use: float, order: int | None = None) -> floa
 
 def crossing_db(surplus: Callable[[float], float]) -> float:
     """The dB at which a rising function is 0, to 1e-10."""
-    return float(brentq(surplus, _LOWEST_DB, _HIGHEST_DB, xtol=1e-10))
+    return float(scipy.optimize.brentq(surplus, _LOWEST_DB, _HIGHEST_DB, xtol=1e-10))
 
 
 def _amplitudes(order: int, esno_db: float, constellation: str) -> tuple[np.ndarray, float, int]:

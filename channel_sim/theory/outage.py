@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import scipy  # its submodules are loaded on first use: statistics take a while, and only Rician fading needs them
 from scipy.fft import dct
 from scipy.special import gammainc
-from scipy.stats import ncx2
 
 from channel_sim.checks import require
 from channel_sim.theory.domains import linear, positive_ratio, require_at_least
@@ -42,7 +42,7 @@ def rician_outage_probability(rate: float, snr_db: float, rician_k_db: float) ->
     _require_rate(rate)
     ratio = linear(rician_k_db)
     require(ratio < 1e8, f"rician_k_db must be < 80, got {rician_k_db}")
-    return float(ncx2.cdf(2 * (1 + ratio) * _needed(rate, snr_db), 2, 2 * ratio))
+    return float(scipy.stats.ncx2.cdf(2 * (1 + ratio) * _needed(rate, snr_db), 2, 2 * ratio))
 
 
 def marcum_q(order: int, a: float, b: float) -> float:
@@ -54,7 +54,7 @@ def marcum_q(order: int, a: float, b: float) -> float:
     require_at_least("order", 1, order)
     require_at_least("a", 0, a)
     require_at_least("b", 0, b)
-    return float(ncx2.sf(b**2, 2 * order, a**2))
+    return float(scipy.stats.ncx2.sf(b**2, 2 * order, a**2))
 
 
 def harq_chase_outage(rate: float, snr_db: float, num_transmissions: int, same_fade: bool = False) -> float:
