@@ -33,6 +33,7 @@ from reports.pictures import DARKEST, MAX_SIDE
 from reports.reliability import save_reliability
 from reports.sounds import RANGE_DB, WINDOW_SAMPLES
 from reports.statistics import FEW_ITEMS
+from reports.strip import strips
 from reports.summary import Summary, describe, point_text, significant, summarise, with_minus, words
 from reports.tradeoff import save_tradeoffs
 from reports.viewer import Example, example, viewer
@@ -84,12 +85,14 @@ def write_report(store: Store, folder: Path, baseline: str | None = None) -> Pat
     metrics = summary.highlights[:_NUM_HIGHLIGHTS]
     with_curves = [metric for metric in dict.fromkeys(curve.metric for curve in summary.curves) if metric in summary.metrics]
     main = metrics[0] if metrics else ""
-    found = findings(summary, main)
+    found, shown = findings(summary, main), viewer(store, summary)
+    pictures = strips(shown)
     page = _environment().get_template("report.html").render(
         meta=_UNSAID | summary.meta, summary=summary, main=main, uses=unequal_uses(summary),
         answer=[*filter(None, [headline(summary, main)]), *in_words(found, summary, main)], packets=unequal_packets(summary),
         differences=[(_svg(figures / f"{metric}-difference.svg"), text) for metric, text in captions.items()],
-        findings=found, diagram=diagram(summary.meta, _chains(store)), viewer=viewer(store, summary),
+        findings=found, diagram=diagram(summary.meta, _chains(store)), viewer=shown, strips=pictures,
+        strip_uris={uri for one in pictures for uri in one.uris},
         figures=[_figure(summary, metric, figures) for metric in dict.fromkeys([*metrics, *with_curves])],
         tradeoffs=_drawn(save_tradeoffs(summary, figures)), bursts=_drawn(save_bursts(store, figures)),
         bjontegaard=bjontegaard.compare(summary, baseline), reliability=_drawn(save_reliability(store, figures)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -48,7 +48,7 @@ class Pane:
 class Pictured:
     """What one arm made of a picture or sound: its panes in order; none where it is whole: as the original throughout.
 
-    holes: the outlines of what did not arrive, "" where all did
+    holes: the outlines of what did not arrive, "" where all did; measured: metrics of the picture
     """
 
     label: str
@@ -58,6 +58,7 @@ class Pictured:
     timeline: Timeline | None
     panes: tuple[Pane, ...]
     holes: str
+    measured: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def is_whole(self) -> bool:
@@ -75,14 +76,15 @@ def pictured(sample: Mapping[str, Any], label: str) -> Pictured:
     height, width = middle(restored).shape[:2]
     about = (label, caption(sample), width, height, timeline(sample))
     if np.array_equal(original, restored):
-        return Pictured(*about, (), "")
+        return Pictured(*about, (), "", sample.get("measured", {}))
     missing = middle(read(sample["missing"]))[..., 0] > 0
     panes = [Pane("restored", "Restored" if "arrived" in sample else "As it arrived", _shown(sample["restored"]))]
     if "arrived" in sample:
         panes.insert(0, Pane("arrived", "As it arrived", _shown(sample["arrived"])))
     if original.shape == restored.shape:
         panes.append(Pane("error", "Error", png(error_map(middle(original), middle(restored)))))
-    return Pictured(*about, tuple(panes), line_drawing(outlines(missing)) if missing.any() else "")
+    holes = line_drawing(outlines(missing)) if missing.any() else ""
+    return Pictured(*about, tuple(panes), holes, sample.get("measured", {}))
 
 
 def original_picture(sample: Mapping[str, Any]) -> Pane:
