@@ -13,7 +13,7 @@ from channel_sim.store import Point, Store, Trial, pack_features
 from reports.export import write_summary_csv
 from reports.figures import draw_metric
 from reports.html import write_report
-from reports.realism import FEW_PICTURES, REFERENCE, kernel_distance
+from reports.realism import FEW_PICTURES, REFERENCE, kernel_distance, nearer_by
 from reports.statistics import Estimate
 from reports.summary import summarise
 
@@ -103,6 +103,20 @@ def test_few_pictures_are_told():
         found = distance(gaussian(num, key), gaussian(num, key.child("y")))
         assert says in found.note and bool(found.note) == bool(says) and (found.low is None) == (num == 2)
     assert kernel_distance(gaussian(1, key), gaussian(1, key), np.zeros(1, np.int64)) is None
+
+
+def test_two_restorations_of_the_same_pictures_are_compared_picture_by_picture():
+    """Catches a difference of the wrong sign, and an interval as wide as that of sets that have nothing to do with each other."""
+    key = Key(6)
+    originals, shared = gaussian(80, key.child("x")), 0.4 * gaussian(80, key.child("shared"))
+    near, far = 0.9 * originals + shared, 0.77 * originals + shared
+    lead = nearer_by(originals, near, far)
+    alone = [distance(originals, one) for one in (near, far)]
+    assert lead is not None and lead.low is not None and lead.high is not None
+    assert lead.mean == pytest.approx(alone[1].mean - alone[0].mean)
+    assert lead.low > 0 and alone[1].low < alone[0].high  # apart as a pair, not by themselves
+    assert nearer_by(originals, near, near) == Estimate(0.0, 0.0, 0.0, 80, "constant")
+    assert nearer_by(originals[:1], near[:1], far[:1]) is None
 
 
 @pytest.mark.slow
