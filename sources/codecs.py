@@ -115,37 +115,45 @@ class LossyCodec(FileCodec):
     quality: int | None = Field(None, ge=1, le=100, description="quality of the codec, or of jpeg2000 the PSNR in dB; 75, "
                                 "or 35 dB, where target_bytes is not given either")
     target_bytes: int | None = Field(None, ge=1, description="bytes that the file may have: the highest quality that fits")
+    target_bits_per_pixel: float | None = Field(None, gt=0, description="the same, by the pixels of the picture")
     headerless: bool = Field(False, description="leave out what the shape of the picture tells: the head, standard tables")
     over_budget: Literal["refuse", "drop"] = Field("refuse", description="a picture of which no file fits target_bytes: an error, "
                                                    "or not sent, so that grey arrives and undecodable_rate counts it")
 
     @model_validator(mode="after")
     def _one_target(self) -> Self:
-        if self.quality is not None and self.target_bytes is not None:
-            raise ValueError("quality and target_bytes exclude each other, got "
-                             f"{self.quality} and {self.target_bytes}; leave out one")
+        targets = {"quality": self.quality, "target_bytes": self.target_bytes, "target_bits_per_pixel": self.target_bits_per_pixel}
+        given = [f"{key} = {value:g}" for key, value in targets.items() if value is not None]
+        if len(given) > 1:
+            raise ValueError(f"{', '.join(targets)} exclude each other, got {', '.join(given)}; leave out all but one")
         return self
 
     @property
     def ignored_fields(self) -> frozenset[str]:
-        return frozenset({"over_budget"}) if self.target_bytes is None else frozenset()
+        return frozenset() if self._is_targeted else frozenset({"over_budget"})
+
+    @property
+    def _is_targeted(self) -> bool:
+        """Whether the quality is chosen picture by picture."""
+        return self.target_bytes is not None or self.target_bits_per_pixel is not None
 
     def _sent(self, pixels: np.ndarray, name: str) -> bytes:
-        if self.target_bytes is None:
+        if not self._is_targeted:
             return self._bytes(pixels, self.quality or self._usual_quality)
+        budget = self.target_bytes or int((self.target_bits_per_pixel or 0) * pixels.shape[0] * pixels.shape[1]) // 8
         best, smallest = b"", None
-        steps = self._steps(self.target_bytes)
+        steps = self._steps(budget)
         low, high = 0, len(steps)
         while low < high:
             middle = (low + high) // 2
             found = self._bytes(pixels, steps[middle])
-            if len(found) <= self.target_bytes:
+            if len(found) <= budget:
                 best, low = found, middle + 1
             else:
                 smallest, high = len(found), middle
         if best or self.over_budget == "drop":
             return best
-        raise RequestError(f"tokenizer.target_bytes = {self.target_bytes}: the smallest {type(self).__name__.lower()} file of "
+        raise RequestError(f"tokenizer.target_bytes = {budget}: the smallest {type(self).__name__.lower()} file of "
                            f"{name} has {smallest} bytes; raise it, or take headerless = true, larger pictures, or "
                            'over_budget = "drop"')
 
@@ -234,7 +242,7 @@ class Jpeg2000(LossyCodec):
 
     def _compress(self, pixels: np.ndarray, step: int) -> bytes:
         below = [2**layer for layer in range(self.num_layers)][::-1]
-        if self.target_bytes is not None:  # `step` is the bytes asked for
+        if self._is_targeted:  # `step` is the bytes asked for
             mode, layers = "rates", [pixels.size / step * part for part in below]
         else:
             mode, layers = "dB", [max(1.0, step - 6.0 * (self.num_layers - 1 - layer)) for layer in range(self.num_layers)]
@@ -269,7 +277,7 @@ class Jpeg(LossyCodec):
 
     A file with holes is decoded MCU by MCU (16 x 16 pixels of colour, 8 x 8 of grey): up to the first hole, and anew from each
     restart marker after it. An MCU counts as missing unless all its bits arrived; its neighbours may be off by the smoothing of
-    colour across the border. A hole in the head leaves nothing. With `headerless` and `target_bytes` the first byte is the
+    colour across the border. A hole in the head leaves nothing. With `headerless` and a target the first byte is the
     quality, without which nothing is shown.
     """
 
@@ -282,7 +290,7 @@ class Jpeg(LossyCodec):
                       restart_marker_blocks=self.restart_interval)
 
     def _bytes(self, pixels: np.ndarray, step: int) -> bytes:
-        told = bytes([step]) if self.headerless and self.target_bytes is not None else b""
+        told = bytes([step]) if self.headerless and self._is_targeted else b""
         return told + super()._bytes(pixels, step)
 
     def _frame(self, shape: Shape, step: int) -> Frame:
@@ -293,7 +301,7 @@ class Jpeg(LossyCodec):
     def _shown(self, data: bytes, lost: np.ndarray, shape: Shape) -> tuple[np.ndarray, np.ndarray] | None:
         if self.headerless:
             quality = self.quality or self._usual_quality
-            if self.target_bytes is not None:
+            if self._is_targeted:
                 quality, known = data[0], not lost[0]
                 data, lost = data[1:], lost[1:]
                 if not known or not 1 <= quality <= 100:

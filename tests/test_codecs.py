@@ -95,6 +95,18 @@ def test_the_budget_holds_and_the_next_quality_would_not_fit(kind: type[LossyCod
             assert tokens.values.size > 0.9 * budget
 
 
+@pytest.mark.parametrize("kind", LOSSY)
+def test_a_budget_by_the_pixel_is_one_in_bytes(kind: type[LossyCodec]):
+    """Catches bits for bytes, a width for an area, and a receiver that takes the told quality for picture data."""
+    item = photograph(64, 32)
+    by_pixel, in_bytes = kind(target_bits_per_pixel=3.0, headerless=True), kind(target_bytes=768, headerless=True)
+    tokens = by_pixel.encode(item, KEY)
+    assert tokens.values.size and np.array_equal(tokens.values, in_bytes.encode(item, KEY).values)
+    assert np.array_equal(by_pixel.decode(received(tokens), KEY)[0], in_bytes.decode(received(tokens), KEY)[0])
+    with pytest.raises(ValueError, match="exclude each other"):
+        kind(target_bits_per_pixel=3.0, target_bytes=768)
+
+
 def test_more_bytes_are_more_decibels():
     """Catches a search that runs the wrong way, and layers or rates of JPEG 2000 in the wrong order."""
     item = photograph(64, 64)
