@@ -28,7 +28,6 @@ _MEASURED_PICTURES = 120
 _MIDDLE_LEVELS = (92, 168)  # SNR 2^-.5 to 2^9, some .1 to 2 bits a pixel; half of the pictures are drawn from there
 _LOWEST_LEVEL = 40  # below it next to nothing is told of a picture
 _FACTOR_UNIT = 2.0**-7
-_PICTURES_A_KNOT = 640
 MEASURED_LEVELS = tuple(range(64, NUM_LEVELS, 16))
 
 
@@ -36,6 +35,7 @@ class DiffusionSettings(Architecture, DrawnSettings):
     """Settings of a denoiser's training."""
 
     batch: int = Field(32, ge=1, description="pictures of an update, each at a noise level of its own")
+    pictures_a_level: int = Field(640, ge=1, description="crops of the part set aside by which what is left is measured at a level")
     start: str | None = Field(None, description="weights to start from, of a training of the same sizes; default: drawn ones")
     memory: float = Field(0.998, ge=0, lt=1, description="part that an update leaves of the running means of weights, which ship")
 
@@ -132,7 +132,8 @@ class _DiffusionProduct(Product):
             denoiser = Denoiser(weights)
             config["integer_error"] = round(self._error(denoiser), 5)
             config["denoising"] = denoising(denoiser, trainer.measured())
-            weights = diffusion.stored(means, trainer.prior, left(denoiser, trainer.collections, trainer.key.child("left")))
+            measured = left(denoiser, trainer.collections, trainer.key.child("left"), trainer.settings.pictures_a_level)
+            weights = diffusion.stored(means, trainer.prior, measured)
         save_weights(self.out, weights, config, diffusion.FORMAT)
         text = card(config)
         self.out.with_suffix(".md").write_text(text, encoding="utf-8")
@@ -147,7 +148,7 @@ class _DiffusionProduct(Product):
         return float(np.mean(errors))
 
 
-def left(denoiser: Denoiser, collections: Sequence[Collection], key: Key, count: int = _PICTURES_A_KNOT) -> np.ndarray:
+def left(denoiser: Denoiser, collections: Sequence[Collection], key: Key, count: int) -> np.ndarray:
     """float64 [NUM_KNOTS, NUM_GROUPS]: squared error of coefficients over what the prior expects, of crops of the part set aside.
 
     As many crops of each collection, `count` in all, at every level that is measured, from the first on that tells anything. A

@@ -22,7 +22,8 @@ from sources.training_pictures import Collection
 
 KEY = Key(10)
 SMALL = Architecture(fine=12, wide=16, early_blocks=1, coarse_blocks=1, late_blocks=1)
-TRAINED = DiffusionSettings(**SMALL.model_dump(), batch=8, updates=12, updates_per_checkpoint=6, set_aside_every=3, memory=0.9)
+TRAINED = DiffusionSettings(**SMALL.model_dump(), batch=8, updates=12, updates_per_checkpoint=6, set_aside_every=3, memory=0.9,
+                            pictures_a_level=4)
 COLOUR_AXES = np.array([[1, 1, 1], [1, 0, -1], [1, -2, 1]]) / np.sqrt([[3], [2], [6]])
 
 
@@ -314,6 +315,22 @@ def test_killed_and_resumed_it_is_the_same_training(trained):
     assert [(one["updates"], one["held_out"]) for one in curves[0]] == [(one["updates"], one["held_out"]) for one in curves[1]]
     with pytest.raises(RequestError, match="another fine"):
         train_diffusion(TRAINED.model_copy(update={"fine": 8}), trained["data"], out, resume=True)
+
+
+@pytest.mark.slow
+@pytest.mark.sionna
+def test_another_training_goes_on_from_its_weights(trained):
+    """Catches a start that is drawn all the same, and weights of other sizes that are taken."""
+    from sources.training_diffusion import DiffusionTrainer
+
+    settings = TRAINED.model_copy(update={"start": str(trained["out"])})
+    collection = folder_of(smooth(KEY.child("train"), 6))
+    collection = Collection("some", "", collection.aside, collection.aside)
+    found = DiffusionTrainer(settings, [collection]).weights()
+    for name, one in LearnedDenoiser(path=str(trained["out"])).denoiser().trained().items():
+        assert np.array_equal(found[name], one)
+    with pytest.raises(RequestError, match="start must be weights of the sizes that are set.*'"):
+        DiffusionTrainer(settings.model_copy(update={"fine": 16}), [collection])
 
 
 @pytest.mark.slow
