@@ -29,11 +29,9 @@ def bca(resampled: np.ndarray, jackknife: np.ndarray, observed: float | np.ndarr
     Source: B. Efron, "Better bootstrap confidence intervals", J. Amer. Statist. Assoc. 82 (1987), section 3.
     """
     observed = np.asarray(observed, np.float64)[..., None]
-    ordered = np.sort(resampled, axis=-1)  # NaN last
-    number = np.count_nonzero(ordered == ordered, axis=-1, keepdims=True)
-    ends = np.take_along_axis(ordered, np.concatenate([np.zeros_like(number), number - 1], axis=-1), axis=-1)
-    equal = 1e-12 * np.abs(ends).max(axis=-1, keepdims=True)  # but for rounding: half of it is below
-    gap = ordered - observed
+    number = np.count_nonzero(resampled == resampled, axis=-1, keepdims=True)
+    equal = 1e-12 * np.nanmax(np.abs(resampled), axis=-1, keepdims=True)  # but for rounding: half of it is below
+    gap = resampled - observed
     above, under = (np.count_nonzero(side, axis=-1, keepdims=True) for side in (gap > equal, gap < -equal))
     below = (1 - (above - under) / number) / 2
     half = 0.5 / number  # all values on one side: as far out as the number of resamples can tell
@@ -44,17 +42,29 @@ def bca(resampled: np.ndarray, jackknife: np.ndarray, observed: float | np.ndarr
     acceleration = np.divide(cubes, 6 * scale, out=np.zeros_like(cubes), where=scale > 0)
     shifted = bias + scipy.special.ndtri(tail) * np.array([1, -1])  # 1 - tail would round to 1 for two items
     levels = scipy.special.ndtr(bias + shifted / np.maximum(1 - acceleration * shifted, 1e-9))
-    quantiles = _quantiles(ordered, levels, number)
-    return quantiles[..., 0], quantiles[..., 1]
+    ends = _quantiles(resampled, levels, number)
+    return ends[..., 0], ends[..., 1]
 
 
-def _quantiles(ordered: np.ndarray, levels: np.ndarray, number: np.ndarray) -> np.ndarray:
-    """float64 [..., k] at `levels` [..., k] of the first `number` [..., 1] ordered values of [..., R], as `np.quantile` has it."""
+def _quantiles(values: np.ndarray, levels: np.ndarray, number: np.ndarray) -> np.ndarray:
+    """float64 [..., 2] at two `levels` of the values [..., R] that are not NaN, `number` [..., 1] of them, as `np.quantile` has it."""
     at = levels * (number - 1)
     below = np.floor(at).astype(np.int64)
-    low, high = (np.take_along_axis(ordered, np.minimum(below + step, number - 1), axis=-1) for step in (0, 1))
+    above = np.minimum(below + 1, number - 1)
+    ordered = _with_ordered_ends(values, int(above[..., 0].max()), int(below[..., 1].min()))
+    low, high = (np.take_along_axis(ordered, rank, axis=-1) for rank in (below, above))
     share = at - below
     return np.where(share < 0.5, low + (high - low) * share, high - (high - low) * (1 - share))
+
+
+def _with_ordered_ends(values: np.ndarray, first: int, last: int) -> np.ndarray:
+    """[..., R] as if sorted, NaN last, up to place `first` and from `last` on; sorting the middle as well takes twice as long."""
+    if first >= last:
+        return np.sort(values, axis=-1)
+    ordered = np.partition(values, (first, last), axis=-1)
+    ordered[..., :first].sort(axis=-1)
+    ordered[..., last:].sort(axis=-1)
+    return ordered
 
 
 def expanded_tail(num_items: int) -> float:
