@@ -47,7 +47,7 @@ def bca(resampled: np.ndarray, jackknife: np.ndarray, observed: float | np.ndarr
 
 
 def _quantiles(values: np.ndarray, levels: np.ndarray, number: np.ndarray) -> np.ndarray:
-    """float64 [..., 2] at two `levels` of the values [..., R] that are not NaN, `number` [..., 1] of them, as `np.quantile` has it."""
+    """float64 [..., 2] at two `levels` of those of [..., R] that are not NaN, `number` [..., 1]; as `np.quantile` has it."""
     at = levels * (number - 1)
     below = np.floor(at).astype(np.int64)
     above = np.minimum(below + 1, number - 1)
