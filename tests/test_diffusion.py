@@ -206,7 +206,11 @@ def test_sums_are_exact_even_the_longest(sizes):
 
 
 def test_what_ships_beats_its_prior_and_knows_its_level():
-    """Catches weights of another network and a level that is not heard; photographs that nothing was trained on."""
+    """Catches weights of another network, a level that is not heard, and a table of what is left that is not theirs.
+
+    Photographs that nothing was trained on. What is left of coefficients that are told of is within a quarter of what is expected;
+    the negative control is what the prior expects, which is more.
+    """
     denoiser, pictures = DiffusionSmall().denoiser(), photographs(24)
     for level in (112, 128, 160):
         levels = np.full(len(pictures), level)
@@ -215,6 +219,10 @@ def test_what_ships_beats_its_prior_and_knows_its_level():
         shuffled = denoiser.means(noisy, levels + 24 * (-1) ** np.arange(len(levels)))
         error, of_prior, of_shuffled = (np.square(one * UNIT - pictures).mean() for one in (right, prior, shuffled))
         assert error < 0.92 * of_prior and error < 0.4 * of_shuffled
+        missed = np.square(denoiser.prior.transformed(np.rint(pictures / UNIT) - right) * UNIT).mean(axis=0)
+        told = denoiser.prior.precisions(level) > 0
+        assert 0.75 < np.mean((missed / denoiser.residual_variances(level))[told]) < 1.25
+        assert np.mean((missed / denoiser.prior.remaining(level))[told]) < 0.75
 
 
 def folder_of(pictures: np.ndarray) -> Collection:
