@@ -26,6 +26,7 @@ def main() -> None:
     parser.add_argument("pictures", type=int, nargs="?", default=16)
     parser.add_argument("--scenario", default="image_separation_awgn")
     parser.add_argument("--parity", action="store_true")
+    parser.add_argument("--esno-db", type=float, nargs="+", help="points in place of the scenario's")
     options = parser.parse_args()
     found = {codec: _psnr_db(codec, options) for codec in CODECS}
     points = list(dict.fromkeys(point for _, point in next(iter(found.values()))))
@@ -47,6 +48,8 @@ def _psnr_db(codec: str, options: argparse.Namespace) -> Mapping[tuple[str, floa
     tables["tokenizer"] |= {"name": codec} | CODECS[codec]
     tables["source"]["path"] = str(options.folder)
     tables["items"], tables["show"] = options.pictures, ["psnr_db"]
+    if options.esno_db:
+        tables["sweep"] = {"channel.esno_db": options.esno_db}
     if options.parity:
         tables["arm"] = [one for arm in tables["arm"] for one in _with_parity(arm, tables["coder"]["packet_bits"] // 8)]
     tables.pop("envelopes", None)
