@@ -1,0 +1,107 @@
+"""How much protection each part of a progressive stream should have: `python -m benchmarks.prefix_protection FOLDER [PICTURES]`.
+
+For every tokenizer that a `--scenario` sends behind protection `priority`: what a prefix of its stream is worth, measured with the
+pictures in FOLDER in place of the scenario's own, which are those that its report is drawn from; and the layers that
+`channel_sim.theory.priority` finds best for what arrives at each point of the sweep, and at all of them alike. Beside them the best
+single layer, which is Reed-Solomon with one code rate. Prints `needed`, `shares`, bytes of the stream and mean PSNR in dB.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from scipy.special import bdtrc
+
+from channel_sim.fidelity import psnr_db, squared_error
+from channel_sim.keys import Key
+from channel_sim.losses import PacketLoss
+from channel_sim.priority import Priority
+from channel_sim.protection import NoProtection
+from channel_sim.stages import Channel, Tokenizer
+from channel_sim.theory.priority import best_layers
+from channel_sim.types import Item, Origin, Packets, Reconstruction
+from scenarios.scenario import Task, load
+
+PREFIXES = (0, 1 / 64, 1 / 32, 3 / 64, 1 / 16, 3 / 32, 1 / 8, 3 / 16, 1 / 4, 3 / 8, 1 / 2, 5 / 8, 3 / 4, 7 / 8, 1)
+DRAWS = 400
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("pictures", type=int, nargs="?", default=16)
+    parser.add_argument("--scenario", default="diffc_progressive_link")
+    options = parser.parse_args()
+    tasks = [task for task in load(options.scenario).tasks if isinstance(task.chain.protection, Priority)]
+    streams: dict[Tokenizer, list[Task]] = {}
+    for task in tasks:
+        streams.setdefault(task.chain.tokenizer, []).append(task)
+    for tokenizer, of_stream in streams.items():
+        n, packet_bytes = _size(of_stream[0])
+        quality = _quality(of_stream[0], options.folder, options.pictures, n * packet_bytes)
+        print(f"{type(tokenizer).__name__}, {n} packets of {packet_bytes} bytes; {options.pictures} of {options.folder.name}")
+        first_arm = [task for task in of_stream if task.arm == of_stream[0].arm]
+        arrivals = {f"{task.sweep}": _arrival(task.chain.channel, n, 8 * packet_bytes) for task in first_arm}
+        arrivals["all alike"] = np.mean(list(arrivals.values()), axis=0)
+        for name, arrival in arrivals.items():
+            _print(name, quality, arrival, packet_bytes)
+
+
+def _size(task: Task) -> tuple[int, int]:
+    """(packets, bytes of each) that the scenario's protection sends."""
+    protection, channel = task.chain.protection, task.chain.channel
+    assert isinstance(protection, Priority) and protection.target_uses is not None
+    sizes = np.arange(1, 1 << 12)
+    uses = protection.n * channel.channel_uses(8 * sizes + channel.crc_bits) + channel.side_uses(8)
+    return protection.n, int(sizes[uses <= protection.target_uses].max())
+
+
+def _quality(task: Task, folder: Path, num_pictures: int, num_bytes: int) -> np.ndarray:
+    """float64 [num_bytes + 1]: mean PSNR of a picture from its first bytes, straight lines between `PREFIXES`."""
+    keys = [Key(1).child("item", index) for index in range(num_pictures)]
+    items = task.chain.source.model_copy(update={"path": str(folder)}).items(range(num_pictures), keys)
+    lengths = np.rint(np.multiply(PREFIXES, num_bytes)).astype(int)
+    found = [_psnr_of_prefixes(task.chain.tokenizer, item, key, lengths) for item, key in zip(items, keys, strict=True)]
+    return np.interp(np.arange(num_bytes + 1), lengths, np.mean(found, axis=0))
+
+
+def _psnr_of_prefixes(tokenizer: Tokenizer, item: Item, key: Key, lengths: np.ndarray) -> list[float]:
+    """dB, of a picture from so many bytes of its stream."""
+    tokens, found = tokenizer.encode(item, key), list[float]()
+    for length in lengths:
+        lost = np.arange(tokens.values.size) >= length
+        received = Reconstruction(values=np.where(lost, 0, tokens.values), confidence=1.0 - lost, vocab_size=tokens.vocab_size,
+                                  origin=np.where(lost, Origin.LOST, Origin.RECEIVED).astype(np.uint8),
+                                  content_shape=tokens.content_shape)
+        shown, _ = tokenizer.decode(received, key)
+        assert isinstance(shown, np.ndarray) and isinstance(item.content, np.ndarray)
+        found.append(psnr_db(squared_error(item.content, shown) / shown.size))
+    return found
+
+
+def _arrival(channel: Channel, n: int, packet_bits: int) -> np.ndarray:
+    """float64 [n + 1], P(at least k of n packets arrive): of independent losses exactly, else from draws of the channel."""
+    if isinstance(channel, PacketLoss):
+        return np.append(1.0, bdtrc(np.arange(n), n, 1 - channel.loss_rate))
+    blank = Packets(bits=np.zeros((n, packet_bits), np.uint8), num_bits=np.full(n, packet_bits, np.int32),
+                    order=np.zeros(0, np.int32), bounds=np.zeros(n + 1, np.int32), header=np.zeros((n, 3), np.int32))
+    keys = [Key(1).child("arrival", draw) for draw in range(DRAWS)]
+    lost = [int(one.reception.lost.sum()) for one in NoProtection().send([blank] * DRAWS, channel, keys)]
+    return np.array([np.mean(n - np.array(lost) >= k) for k in range(n + 1)])
+
+
+def _print(name: str, quality: np.ndarray, arrival: np.ndarray, packet_bytes: int) -> None:
+    n = arrival.size - 1
+    single = [quality[0] + arrival[k] * (quality[k * packet_bytes] - quality[0]) for k in range(1, n + 1)]
+    alone = int(np.argmax(single)) + 1
+    needed, shares = best_layers(quality, arrival, packet_bytes)
+    ends = np.cumsum([0, *(k * share for k, share in zip(needed, shares, strict=True))])
+    mean = quality[0] + np.diff(quality[ends]) @ arrival[list(needed)]
+    print(f"  {name}: needed = {list(needed)}, shares = {list(shares)}, {ends[-1]} bytes, {mean:.2f} dB; "
+          f"one layer of {alone}: {single[alone - 1]:.2f} dB; nothing lost: {quality[-1]:.2f} dB")
+
+
+if __name__ == "__main__":
+    main()
