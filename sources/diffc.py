@@ -26,7 +26,7 @@ from channel_sim.theory.gaussian import Reconstruction as Rule
 from channel_sim.theory.gaussian import remaining_variances
 from channel_sim.types import Item, Reconstruction, Tokens
 from sources import reverse_channel
-from sources.diffc_parts import Coding, Held, Line, Part, prefix, searchable
+from sources.diffc_parts import Coding, Held, Line, Part, prefix
 from sources.gaussian import GaussianLaw
 
 _MOST_COMPONENT_BITS = 10.0  # of a component in one step: what a single search, or a table of cells, can be asked for
@@ -210,4 +210,9 @@ def _levels(diffc: Diffc) -> list[np.ndarray]:
 
 def _parts(diffc: Diffc, components: np.ndarray, ratio: np.ndarray) -> list[np.ndarray]:
     """Components of each chunk: as many as one search can tell; with dither each by itself."""
-    return list(components[:, None]) if diffc.coding == "dithered" else searchable(components, ratio[components], diffc.search_bits)
+    parts = list[np.ndarray]()
+    while components.size:
+        count = 1 if diffc.coding == "dithered" else reverse_channel.searchable(ratio[components], diffc.search_bits)
+        parts.append(components[:count])
+        components = components[count:]
+    return parts

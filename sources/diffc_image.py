@@ -35,7 +35,8 @@ class DiffcImage(Tokenizer):
 
     Any size, in tiles of 32 x 32 pixels; a grey picture is coded as three equal colours, whose mean is what is decoded. A step
     raises the signal-to-noise ratio of all that stands above the water, in all tiles, the components that vary most first. Which
-    they are, and how far they are told, both ends know. The stream ends at `level`, or with the bits asked for.
+    they are, and how far they are told, both ends know; how much a tile varies, more or less than pictures do, both learn from what
+    has been told. The stream ends at `level`, or with the bits asked for.
 
     coding = "dithered" tells each component by itself, with uniform noise of the variance that the theory's Gaussian noise has;
     "poisson" tells samples of the Gaussian channel, components together that a search of 2^search_bits candidates can tell.

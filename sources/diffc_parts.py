@@ -46,6 +46,12 @@ class Part(NamedTuple):
     precision: np.ndarray
     after: np.ndarray
 
+    def first(self, count: int) -> Part:
+        """The part of its first components alone."""
+        law = reverse_channel.Mixture(self.law.weights[:count], self.law.scales[:count])
+        return Part(self.key, self.components[:count], self.mean[:count], self.spread[:count], self.ratio[:count], law,
+                    self.precision[:count], self.after[:count])
+
 
 class Held(ABC):
     """All that a receiver has, and what it expects of the rest. The sender holds the same.
@@ -63,10 +69,9 @@ class Held(ABC):
 
     def take(self, part: Part, sent: np.ndarray) -> None:
         """Take in what was sent of the first components of a part, in its units."""
-        count = sent.size
-        which = part.components[:count]
-        self.sums[which] += part.precision[:count] * (part.mean[:count] + part.spread[:count] * sent)
-        self.known[which] = part.after[:count]
+        part = part.first(sent.size)
+        self.sums[part.components] += part.precision * (part.mean + part.spread * sent)
+        self.known[part.components] = part.after
 
     def content(self) -> bytes:
         """What the ends must agree on, bit for bit."""
@@ -145,17 +150,6 @@ class Line(NamedTuple):
             return np.zeros(0) if number is None else reverse_channel.recall(part.key, number, part.ratio.size)
         cells = reverse_channel.dithered_cells(part.key, part.ratio, part.law)
         return cells.values(reader.symbols(table(cells.probabilities)))
-
-
-def searchable(components: np.ndarray, ratio: np.ndarray, search_bits: float) -> list[np.ndarray]:
-    """Components [n] in parts, in their order: as many together as a search of 2^search_bits candidates can tell."""
-    parts, first = list[np.ndarray](), 0
-    for end in range(1, components.size + 1):
-        last = end == components.size
-        if last or reverse_channel.search_bits(ratio[first:end + 1]) > search_bits:
-            parts.append(components[first:end])
-            first = end
-    return parts
 
 
 def prefix(reconstruction: Reconstruction) -> np.ndarray:

@@ -13,21 +13,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 
 from channel_sim.keys import Key
 from channel_sim.theory.gaussian import Reconstruction as Rule
 from sources import reverse_channel
-from sources.diffc_parts import Coding, Held, Part, searchable
+from sources.diffc_parts import Coding, Held, Part
+from sources.diffc_scales import SCALES, Scales, bands
 from sources.models.diffusion import Denoiser
 from sources.models.diffusion_network import COLOURS, SIDE
 from sources.models.diffusion_prior import NUM_LEVELS, UNIT, quantised
 
 NUM_COMPONENTS = SIDE * SIDE * COLOURS
-_TOGETHER = 4096
-"""Cells are made for so many components at once: what memory holds, and no number depends on."""
+_TOGETHER, _SEARCHED = 4096, 128
+"""So many components at most are a part: with their cells this is what memory holds; or what is looked at for one search."""
+_LEAST_PRECISION = 1e-6
 _LEVELS_A_MOVE = 4  # of the flow and of ancestral sampling
 
 
@@ -47,6 +49,7 @@ class Course(NamedTuple):
 
     mean, variances: of each component, float64 [NUM_COMPONENTS]
     order: components as they come in a step, those that vary most first
+    bands: of each component
     """
 
     denoiser: Denoiser
@@ -54,6 +57,7 @@ class Course(NamedTuple):
     mean: np.ndarray
     variances: np.ndarray
     order: np.ndarray
+    bands: np.ndarray
 
 
 @lru_cache(maxsize=8)
@@ -64,7 +68,8 @@ def course(denoiser: Denoiser, levels_a_step: int, last: int) -> Course:
     deepest = max(level for level in range(NUM_LEVELS) if not prior.precisions(level).any())
     levels = [*range(deepest + levels_a_step, last, levels_a_step), last]
     stages = [Stage(None, np.zeros(NUM_COMPONENTS), variances), *(stage(denoiser, level) for level in levels)]
-    return Course(denoiser, stages, prior.means.ravel() * UNIT, variances, np.argsort(-variances, kind="stable"))
+    return Course(denoiser, stages, prior.means.ravel() * UNIT, variances, np.argsort(-variances, kind="stable"),
+                  bands(variances, COLOURS))
 
 
 @lru_cache(maxsize=NUM_LEVELS)
@@ -83,6 +88,7 @@ class HeldTiles(Held):
         self._way, self._shared, self._seed, self._coding, self._search_bits = way, shared, seed, coding, search_bits
         self._tiles = np.arange(num_tiles)
         self._step, self._expected = 0, self._repeated(way.mean)
+        self._scales = Scales(int(way.bands.max()) + 1, num_tiles)
 
     @property
     def nothing(self) -> bool:
@@ -92,18 +98,44 @@ class HeldTiles(Held):
         return self._seed + super().content()
 
     def parts(self, step: int) -> Iterator[Part]:
-        before, after = self._way.stages[step:step + 2]
-        self._step, self._expected = step, self._repeated(self._way.mean) if step == 0 else self._means(self.sums, before)
-        told = self._way.order[(after.precisions > before.precisions)[self._way.order]]
-        # component by component, each of all tiles: the beginning of a step tells all tiles alike
-        everywhere = (told[:, None] + NUM_COMPONENTS * self._tiles).ravel()
-        precision = (after.precisions - before.precisions)[told].repeat(self._tiles.size)
-        variance = before.left[told].repeat(self._tiles.size) + 1 / precision  # of what is sent, given what is held
-        ratio = 1 / (precision * variance)
-        for number, some in enumerate(self._cut(ratio)):
-            which = everywhere[some]
-            yield Part(self._shared.child("diffc_image", step, number), which, self._expected[which], np.sqrt(variance[some]),
-                       ratio[some], reverse_channel.normal(ratio[some]), precision[some], after.precisions[which % NUM_COMPONENTS])
+        way = self._way
+        before, after = way.stages[step:step + 2]
+        self._step, self._expected = step, self._repeated(way.mean) if step == 0 else self._means(self.sums, before)
+        told = way.order[after.precisions[way.order] > before.precisions[way.order]]
+        number = 0
+        for band in np.unique(way.bands[told]):
+            # component by component, each of all tiles: the beginning of a step tells all tiles alike
+            everywhere = (told[way.bands[told] == band][:, None] + NUM_COMPONENTS * self._tiles).ravel()
+            while everywhere.size:
+                most = _SEARCHED if self._coding == "poisson" else _TOGETHER
+                part = self._part(self._shared.child("diffc_image", step, number), everywhere[:most], before, after)
+                if self._coding == "poisson":
+                    part = part.first(reverse_channel.searchable(part.ratio, self._search_bits))
+                yield part
+                everywhere, number = everywhere[part.ratio.size:], number + 1
+
+    def take(self, part: Part, sent: np.ndarray) -> None:
+        super().take(part, sent)
+        tiles, band = part.components[:sent.size] // NUM_COMPONENTS, int(self._way.bands[part.components[0] % NUM_COMPONENTS])
+        part = part.first(sent.size)
+        self._scales.learn(band, tiles, part.law, part.ratio, sent)
+
+    def copy(self) -> Self:
+        other = super().copy()
+        other._scales = self._scales.copy()
+        return other
+
+    def _part(self, key: Key, which: np.ndarray, before: Stage, after: Stage) -> Part:
+        """What is expected of some components of one band."""
+        tile, component = np.divmod(which, NUM_COMPONENTS)
+        held, precision = before.precisions[component], (after.precisions - before.precisions)[component]
+        weights = self._scales.weights(int(self._way.bands[component[0]]))[tile]
+        alone = np.maximum(1 / before.left[component] - held, _LEAST_PRECISION)  # what is known of x beside what was told of it
+        variances = 1 / (alone[:, None] / SCALES + held[:, None])  # of x, at each of the scales
+        spread = np.sqrt(np.sum(weights * variances, axis=1) + 1 / precision)
+        law = reverse_channel.Mixture(weights, np.sqrt(variances) / spread[:, None])
+        return Part(key, which, self._expected[which], spread, 1 / (precision * spread**2), law, precision,
+                    after.precisions[component])
 
     def pictures(self, rule: Rule) -> np.ndarray:
         """uint8 [tiles, 32, 32, 3]: what `rule` makes of it; noise that it needs is drawn from the shared key."""
@@ -115,14 +147,15 @@ class HeldTiles(Held):
             return _as_pixels(np.broadcast_to(way.denoiser.prior.mean, (self._tiles.size, SIDE, SIDE, COLOURS)))
         if rule == "mean":
             return _as_pixels(self._denoised(self._completed(after), after))
-        return _as_pixels(self._flow(before, after) if rule == "flow" else self._ancestral(before, after))
+        ends = self._flow(before, after) if rule == "flow" else self._ancestral(before, after)
+        return _as_pixels(way.denoiser.prior.restored(np.rint(ends / UNIT).reshape(-1, SIDE, SIDE, COLOURS)))
 
     def _completed(self, after: Stage) -> np.ndarray:
         """y as if what the step in hand has not told were what is expected."""
         return self.sums + (self._repeated(after.precisions) - self.known) * self._expected
 
     def _ancestral(self, before: Stage, after: Stage) -> np.ndarray:
-        """Pixels of a sample of p(x | y): what the stream would tell if it went on, drawn from what is expected of it."""
+        """Components of a sample of p(x | y): what the stream would tell if it went on, drawn from what is expected of it."""
         missing = self._repeated(after.precisions) - self.known
         spread = np.sqrt(missing + missing**2 * self._repeated(before.left))
         sums = self._completed(after) + spread * self._noise("ancestral")
@@ -132,13 +165,14 @@ class HeldTiles(Held):
             sums += self._repeated(gained) * self._means(sums, here)
             sums += self._repeated(spread) * self._noise("ancestral", there.level)
             after = there
-        return self._denoised(sums, after)
+        return self._means(sums, after) + self._repeated(np.sqrt(after.left)) * self._noise("ancestral", NUM_LEVELS)
 
     def _flow(self, before: Stage, after: Stage) -> np.ndarray:
-        """Pixels at the end of the probability flow that starts at y.
+        """Components at the end of the probability flow that starts at y.
 
         In e = (y / S - mean) / sqrt(variance + 1 / S) the flow of the Gaussian prior stands still; what the denoiser adds to the
-        prior's estimate, F, moves it by F dS / (2 S sqrt(variance + 1 / S)).
+        prior's estimate, F, moves it by F dS / (2 S sqrt(variance + 1 / S)). From the last level on x is taken for a Gaussian
+        that has the variance that is left there.
         """
         way, told = self._way, self.known > 0
         safe = np.where(told, self.known, 1.0)
@@ -149,7 +183,10 @@ class HeldTiles(Held):
         for here, there in self._moves(after):
             place = self._moved(place, self._means(self._sums(place, here), here), here, there)
             after = there
-        return self._denoised(self._sums(place, after), after)
+        sums, gain = self._sums(place, after), self._repeated(np.clip(after.left * after.precisions, 0, 1))
+        means, told = self._means(sums, after), gain > 0
+        far = np.where(told, sums / np.where(told, self._repeated(after.precisions), 1) - means, 0)
+        return means + np.where(told, far * np.sqrt(gain) / (1 + np.sqrt(gain)), self._repeated(np.sqrt(after.left)) * place)
 
     def _moved(self, place: np.ndarray, means: np.ndarray, here: Stage, there: Stage) -> np.ndarray:
         way = self._way
@@ -179,14 +216,6 @@ class HeldTiles(Held):
     def _means(self, sums: np.ndarray, here: Stage) -> np.ndarray:
         """m float64 [tiles * NUM_COMPONENTS] of y at a stage."""
         return self._way.denoiser.prior.transformed(self._denoised(sums, here)).ravel() * UNIT
-
-    def _cut(self, ratio: np.ndarray) -> Iterator[np.ndarray]:
-        """Places of the components of each part."""
-        places = np.arange(ratio.size)
-        if self._coding == "poisson":
-            yield from searchable(places, ratio, self._search_bits)
-        else:
-            yield from (places[first:first + _TOGETHER] for first in range(0, places.size, _TOGETHER))
 
     def _noise(self, name: str, level: int | None = None) -> np.ndarray:
         return self._shared.child("diffc_image", name, 0 if level is None else level).normal(self.sums.size)

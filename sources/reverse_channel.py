@@ -55,6 +55,14 @@ def search_bits(ratio: np.ndarray) -> float:
     return information_bits(ratio) + float(min(spread, ratio.size)) / np.log(2)
 
 
+def searchable(ratio: np.ndarray, most_bits: float) -> int:
+    """How many of the first components, at least one, a search of about 2^most_bits candidates can tell together."""
+    count = 1
+    while count < ratio.size and search_bits(ratio[:count + 1]) <= most_bits:
+        count += 1
+    return count
+
+
 def ratio_bound(shift: np.ndarray, ratio: np.ndarray, total_variation: float = TOTAL_VARIATION) -> float:
     """ln W such that q(w > W) <= total_variation: the largest w of all where that is less.
 

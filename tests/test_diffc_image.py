@@ -18,6 +18,7 @@ from channel_sim.checks import RequestError
 from channel_sim.keys import Key
 from channel_sim.types import Item, Origin, Reconstruction
 from sources.diffc_image import DiffcImage
+from sources.diffc_scales import Scales
 from sources.images import Images
 from sources.models.diffusion import LearnedDenoiser
 from sources.models.diffusion_prior import GaussianPrior, fitted_prior
@@ -281,6 +282,27 @@ def test_a_stream_has_the_bits_asked_for():
     longer, shorter = (tokenizer(target_bits=bits, level=208, reconstruction="mean") for bits in (2000, 1000))
     found = [decoded(one, sent(one, picture), picture.shape).astype(float) for one in (longer, shorter)]
     assert np.mean(np.square(found[0] - picture)) < np.mean(np.square(found[1] - picture))
+
+
+def test_a_picture_out_of_the_law_costs_bits_and_comes_back():
+    """Catches cells that end before the picture does, with nothing to tell the rest: one wave, 20 standard deviations high."""
+    wave = 127 + 45 * np.cos(np.pi * (2 * np.arange(32) + 1) * 4 / 64)
+    picture = np.broadcast_to(np.rint(wave)[:, None, None], (32, 32, 3)).astype(np.uint8)
+    coded = tokenizer(reconstruction="mean")
+    octets = sent(coded, picture)
+    assert octets.size < 2 * sent(coded, drawn(1)).size
+    assert np.mean(np.square(decoded(coded, octets, picture.shape) - picture.astype(float))) < 1.5 * expected_error("mean", 144)
+
+
+def test_pictures_that_vary_less_than_expected_cost_less(monkeypatch: pytest.MonkeyPatch):
+    """Catches scales that are not learned, or by one end alone, and odds that spoil pictures of the law."""
+    smooth = np.clip(np.rint(127.5 + (drawn(4).astype(float) - 127.5) / 4), 0, 255).astype(np.uint8)
+    sizes = [sent(tokenizer(), picture).size for picture in (smooth, drawn(4))]
+    held = tokenizer(check_bits=16).heard(sent(tokenizer(check_bits=16), smooth), smooth.shape, KEY)
+    assert np.count_nonzero(held.known) == 4 * np.count_nonzero(precisions(144))
+    monkeypatch.setattr(Scales, "learn", lambda *_: None)
+    without = [sent(tokenizer(), picture).size for picture in (smooth, drawn(4))]
+    assert sizes[0] < 0.9 * without[0] and sizes[1] < 1.01 * without[1]
 
 
 REFUSED: list[tuple[Callable[[], Any], str]] = [
