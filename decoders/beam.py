@@ -17,7 +17,7 @@ from decoders.beam_lattice import branch, draw_path, follow, message_start
 from decoders.first_order import Outlook, probabilities
 from decoders.lattice import Lattice, empty_lattice, read_marginals
 from sources.models.fixed_point import one_blas_thread
-from sources.models.model import CausalModel, FiniteContextModel, MaskedModel
+from sources.models.model import CausalModel, FiniteContextModel, MaskedModel, State
 
 ITEMS_IN_STEP = 64
 WINDOW_TOKENS, OVERLAP_TOKENS = 192, 64
@@ -56,10 +56,10 @@ def find(search: Search, evidence: Sequence[Evidence], uniforms: Sequence[np.nda
     found: list[Findings] = []
     for first in range(0, len(evidence), ITEMS_IN_STEP):
         batch = range(first, min(first + ITEMS_IN_STEP, len(evidence)))
-        hints = _hints(search.guide, [evidence[i] for i in batch])
-        lanes = [_Lane(search, evidence[i], uniforms[i] if uniforms else None, hint) for i, hint in zip(batch, hints)]
+        hints = hints_of(search.guide, [evidence[i] for i in batch])
+        lanes = [Lane(search, evidence[i], uniforms[i] if uniforms else None, hint) for i, hint in zip(batch, hints)]
         with one_blas_thread():
-            _run(search, lanes)
+            run(search, lanes, search.model.start(len(lanes)))
         found += [lane.found for lane in lanes]
     return found
 
@@ -71,7 +71,7 @@ def check_vocabulary(model: CausalModel | MaskedModel, evidence: Sequence[Eviden
                                f"{model.vocab_size}; name a model that fits the tokenizer")
 
 
-def _hints(guide: MaskedModel | None, evidence: Sequence[Evidence]) -> list[np.ndarray]:
+def hints_of(guide: MaskedModel | None, evidence: Sequence[Evidence]) -> list[np.ndarray]:
     """float32 [unknown tokens, vocab] of each item: what a guide makes of them, given what is known on both sides."""
     if guide is None:
         return [np.broadcast_to(np.float32(1), (int(np.count_nonzero(~one.known)), one.vocab_size)) for one in evidence]
@@ -81,8 +81,8 @@ def _hints(guide: MaskedModel | None, evidence: Sequence[Evidence]) -> list[np.n
     return [table.astype(np.float32) / np.float32(1 << guide.frequency_bits) for table in tables]
 
 
-class _Lane:
-    """One item on its way through the beam."""
+class Lane:
+    """One item, or a stretch of it, on its way through the beam."""
 
     def __init__(self, search: Search, evidence: Evidence, uniforms: np.ndarray | None, hints: np.ndarray) -> None:
         self.search, self.evidence, self.uniforms, self.hints = search, evidence, uniforms, hints
@@ -99,6 +99,11 @@ class _Lane:
     @property
     def num_hypotheses(self) -> int:
         return self.beam.weights.size
+
+    @property
+    def settled(self) -> bool:
+        """Whether all that is to come is known, and what it says has been heard."""
+        return self.unknown == len(self.hints) and self.num_hypotheses == 1
 
     def step(self, at: int, table: np.ndarray) -> np.ndarray:
         """Take token `at`, given float64 [hypotheses, vocab]; moves int64 [hypotheses after it, 2]."""
@@ -142,10 +147,9 @@ class _Lane:
         self.anchor = int(path[rows, 1]) if rows < self.filled else 0
 
 
-def _run(search: Search, lanes: list[_Lane]) -> None:
-    """Take all items to their ends, one token of each at a time."""
+def run(search: Search, lanes: Sequence[Lane], state: State) -> None:
+    """Take all lanes to their ends, one token of each at a time; `state` is the model's before the first token of each."""
     model = search.model
-    state = model.start(len(lanes))
     running = [lane for lane in lanes if lane.values.size]
     state = state[[lane.values.size > 0 for lane in lanes]]
     counts = np.ones(len(running), np.int64)
@@ -157,7 +161,7 @@ def _run(search: Search, lanes: list[_Lane]) -> None:
         tables = iter(_split(probabilities(model, state[asked]), counts[steps])) if steps.any() else iter(())
         moves = [lane.step(at, next(tables)) if stepping else np.array([[0, value]], np.int64)
                  for lane, value, stepping in zip(running, values, steps)]
-        ending = np.array([lane.values.size == at + 1 for lane in running])
+        ending = np.array([lane.values.size == at + 1 or lane.settled for lane in running])
         counts = np.array([0 if end else len(move) for end, move in zip(ending, moves)])
         kept = np.flatnonzero(~ending)
         if kept.size == 0:

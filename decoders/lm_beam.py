@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, SerializeAsAny
@@ -13,6 +13,7 @@ from channel_sim.keys import Key
 from channel_sim.stages import Decoder
 from channel_sim.types import Evidence, Origin, Reconstruction
 from decoders.beam import Search, find
+from decoders.gap_lanes import find_side_by_side
 from sources.models.model import CausalModel, FiniteContextModel, MaskedModel
 
 FOLLOW_WEIGHT = 0.85
@@ -60,8 +61,13 @@ class LmBeam(BeamDecoder):
     posterior is exact at `follow_weight` 1. A trained network errs after a wrong token in ways that hang together, so that the
     tokens after a gap say less than their probabilities; hence their weight. p(y | token) is the product over the bits of
     `bit_llr`: exact for uncoded binary signalling with known channel state, an approximation elsewhere. Cost grows with unknown
-    tokens times `look_ahead` times `beam_width`. Items are lanes of the model; the gaps of one item are not, as the state behind a
-    gap depends on all that came before it, what filled earlier gaps included.
+    tokens times `look_ahead` times `beam_width`.
+
+    Items are lanes of the model. With `gaps = "as_lanes"` so are the gaps of one item that lie more than `look_ahead` known tokens
+    apart. The state before a gap depends on what fills earlier ones: for that stands the beam's best edge at each token, taken from
+    left to right, in the first of `num_rounds` rounds, and what the round before found in later ones. It is an approximation until
+    nothing changes any more, and then, as for a model that looks back no further than `look_ahead` from the first round on, to the
+    last bit what gaps in turn come to.
 
     Source: V. Franz, J. B. Anderson, IEEE J. Sel. Areas Commun. 16 (1998); S. Ortmanns, H. Ney, X. Aubert, "A word graph algorithm
     for large vocabulary continuous speech recognition", Computer Speech & Language 11 (1997), on hypotheses that meet.
@@ -74,8 +80,13 @@ class LmBeam(BeamDecoder):
         "Decoder lm_beam takes the bit LLRs of a token as independent of each other.",
         "Decoder lm_beam is the optimum only as far as its model is the source's law and its beam holds all ways through a gap.")
 
+    gaps: Literal["in_turn", "as_lanes"] = Field(
+        "in_turn", description="whether gaps of one item wait for each other, or go side by side: faster for few items")
+    num_rounds: int = Field(1, ge=1, le=4096, description="with gaps as lanes: rounds; in each go those whose past has changed")
+
     def restore(self, evidence: Sequence[Evidence], keys: Sequence[Key]) -> list[Reconstruction]:
-        found = find(self.search(), evidence)
+        search = self.search()
+        found = find_side_by_side(search, evidence, self.num_rounds) if self.gaps == "as_lanes" else find(search, evidence)
         return [filled(one, two.posterior.argmax(axis=1), two.posterior) for one, two in zip(evidence, found)]
 
 
