@@ -32,7 +32,8 @@ _WORDS = {
     "brier": "Brier score", "posterior_brier": "Brier score of the posterior", "concealment_nll_bits": "concealment NLL (bits)",
     "recovered_fraction_nonspace": "recovered fraction, non-space", "name": "component", "deadline": "deadline (packet times)",
     "interleave_depth": "interleaving depth (packets)", "target_uses": "channel uses of an item",
-    "target_bytes": "size aimed at (bytes)", "max_megabytes": "size of the model (MB)",
+    "target_bytes": "size aimed at (bytes)", "target_bits_per_pixel": "size aimed at (bits a pixel)",
+    "max_megabytes": "size of the model (MB)",
     "rician_k_db": "Rician K (dB)", "snr_db": "SNR (dB)", "copies": "copies of a packet",
     "size": "size (pixels)", "kid": "KID", "kid_of_originals": "KID of originals",
 }
