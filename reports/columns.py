@@ -11,7 +11,7 @@ from typing import Any, TypeVar, overload
 
 import numpy as np
 
-from channel_sim.store import Trial
+from channel_sim.store import Outcome, Trial
 
 T = TypeVar("T")
 _ABSENT = float("nan")
@@ -21,7 +21,7 @@ _AT_ONCE = 1000
 class Columns(Sequence[Trial]):
     """A sequence of trials that is read once and kept as numbers; its trials are made anew when asked for."""
 
-    def __init__(self, trials: Iterable[Trial]) -> None:
+    def __init__(self, trials: Iterable[Trial | Outcome]) -> None:
         self._tasks: dict[str, int] = {}
         self._texts: dict[str, int] = {}
         heads, seconds = array("q"), array("d")
@@ -111,7 +111,7 @@ class Columns(Sequence[Trial]):
         return Trial(tasks[task], item, replicate, metrics, reasons, ledger, float(self._seconds[index]))
 
 
-def _alike(trials: Iterable[Trial]) -> Iterator[list[Trial]]:
+def _alike(trials: Iterable[Trial | Outcome]) -> Iterator[list[Trial | Outcome]]:
     """Runs of neighbouring trials that have the same names in everything, some at a time."""
     for _, run in groupby(trials, lambda trial: (*trial.metrics, None, *trial.reasons, None, *trial.ledger)):
         while some := list(islice(run, _AT_ONCE)):

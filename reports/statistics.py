@@ -223,11 +223,10 @@ def _impossible(trials: Sequence[Trial], metric: str, sums: np.ndarray) -> Estim
 
 def _limit(sums: np.ndarray, metric: str) -> Estimate | None:
     """No event at all, or nothing but events: a one-sided limit instead of an interval."""
-    n, width = len(sums), _rule_of_three(sums[:, 1])
     if not np.any(sums[:, 0]):
-        return Estimate(0.0, 0.0, min(1.0, width), n, "upper limit")
-    if np.array_equal(sums[:, 0], sums[:, 1]) and _is_share(metric):
-        return Estimate(1.0, max(0.0, 1 - width), 1.0, n, "lower limit")
+        return Estimate(0.0, 0.0, min(1.0, _rule_of_three(sums[:, 1])), len(sums), "upper limit")
+    if _is_share(metric) and np.array_equal(sums[:, 0], sums[:, 1]):
+        return Estimate(1.0, max(0.0, 1 - _rule_of_three(sums[:, 1])), 1.0, len(sums), "lower limit")
     return None
 
 
@@ -346,7 +345,7 @@ def _few(num_items: int) -> str:
 
 
 def _few_events(sums: np.ndarray) -> str:
-    with_event, without = int(np.sum(sums[:, 0] > 0)), int(np.sum(sums[:, 0] < sums[:, 1]))
+    with_event, without = np.count_nonzero(sums[:, 0] > 0), np.count_nonzero(sums[:, 0] < sums[:, 1])
     if min(with_event, without) >= FEW_EVENTS:
         return ""
     if not without:
@@ -356,5 +355,5 @@ def _few_events(sums: np.ndarray) -> str:
 
 
 def _few_differences(sums: np.ndarray) -> str:
-    differing = int(np.sum(np.any(sums[:, :2] != sums[:, 2:], axis=1)))
+    differing = np.count_nonzero(np.any(sums[:, :2] != sums[:, 2:], axis=1))
     return f"the arms differ in only {differing} of {len(sums)} items: the interval hangs on them" if differing < FEW_EVENTS else ""

@@ -118,7 +118,7 @@ def read_once(read: Callable[[Store], T]) -> Callable[[Store], T]:
 def summarise(store: Store) -> Summary:
     """Read and estimate everything."""
     points = store.points()
-    trials = {task_id: Columns(store.trials(task_id, whole=False)) for task_id in dict.fromkeys(point.task_id for point in points)}
+    trials = {task_id: Columns(store.outcomes(task_id)) for task_id in dict.fromkeys(point.task_id for point in points)}
     estimates: dict[str, dict[str, Estimate]] = {task_id: {} for task_id in trials}
     reasons: dict[str, dict[str, str]] = {task_id: {} for task_id in trials}
     for metric in _in_order({name for columns in trials.values() for name in columns.names}):
