@@ -42,6 +42,7 @@ def main() -> None:
         n, packet_bytes = _size(of_stream[0])
         quality = _quality(of_stream[0], options.folder, options.pictures, n * packet_bytes)
         print(f"{type(tokenizer).__name__}, {n} packets of {packet_bytes} bytes; {options.pictures} of {options.folder.name}")
+        print("  dB by bytes: " + ", ".join(f"{length} {quality[length]:.2f}" for length in _lengths(n * packet_bytes)))
         first_arm = [task for task in of_stream if task.arm == of_stream[0].arm]
         arrivals = {f"{task.sweep}": _arrival(task.chain.channel, n, 8 * packet_bytes) for task in first_arm}
         arrivals["all alike"] = np.mean(list(arrivals.values()), axis=0)
@@ -62,9 +63,13 @@ def _quality(task: Task, folder: Path, num_pictures: int, num_bytes: int) -> np.
     """float64 [num_bytes + 1]: mean PSNR of a picture from its first bytes, straight lines between `PREFIXES`."""
     keys = [Key(1).child("item", index) for index in range(num_pictures)]
     items = task.chain.source.model_copy(update={"path": str(folder)}).items(range(num_pictures), keys)
-    lengths = np.rint(np.multiply(PREFIXES, num_bytes)).astype(int)
+    lengths = _lengths(num_bytes)
     found = [_psnr_of_prefixes(task.chain.tokenizer, item, key, lengths) for item, key in zip(items, keys, strict=True)]
     return np.interp(np.arange(num_bytes + 1), lengths, np.mean(found, axis=0))
+
+
+def _lengths(num_bytes: int) -> np.ndarray:
+    return np.rint(np.multiply(PREFIXES, num_bytes)).astype(int)
 
 
 def _psnr_of_prefixes(tokenizer: Tokenizer, item: Item, key: Key, lengths: np.ndarray) -> list[float]:
