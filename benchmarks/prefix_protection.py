@@ -12,7 +12,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from scipy.special import bdtrc
+from scipy.stats import binom
 
 from channel_sim.fidelity import psnr_db, squared_error
 from channel_sim.keys import Key
@@ -20,7 +20,7 @@ from channel_sim.losses import PacketLoss
 from channel_sim.priority import Priority
 from channel_sim.protection import NoProtection
 from channel_sim.stages import Channel, Tokenizer
-from channel_sim.theory.priority import best_layers
+from channel_sim.theory.priority import best_layers, mean_quality
 from channel_sim.types import Item, Origin, Packets, Reconstruction
 from scenarios.scenario import Task, load
 
@@ -44,10 +44,10 @@ def main() -> None:
         print(f"{type(tokenizer).__name__}, {n} packets of {packet_bytes} bytes; {options.pictures} of {options.folder.name}")
         print("  dB by bytes: " + ", ".join(f"{length} {quality[length]:.2f}" for length in _lengths(n * packet_bytes)))
         first_arm = [task for task in of_stream if task.arm == of_stream[0].arm]
-        arrivals = {f"{task.sweep}": _arrival(task.chain.channel, n, 8 * packet_bytes) for task in first_arm}
+        arrivals = {f"{task.sweep}": _arrivals(task.chain.channel, n, 8 * packet_bytes) for task in first_arm}
         arrivals["all alike"] = np.mean(list(arrivals.values()), axis=0)
-        for name, arrival in arrivals.items():
-            _print(name, quality, arrival, packet_bytes)
+        for name, of_point in arrivals.items():
+            _print(name, quality, of_point, packet_bytes)
 
 
 def _size(task: Task) -> tuple[int, int]:
@@ -86,26 +86,24 @@ def _psnr_of_prefixes(tokenizer: Tokenizer, item: Item, key: Key, lengths: np.nd
     return found
 
 
-def _arrival(channel: Channel, n: int, packet_bits: int) -> np.ndarray:
-    """float64 [n + 1], P(at least k of n packets arrive): of independent losses exactly, else from draws of the channel."""
+def _arrivals(channel: Channel, n: int, packet_bits: int) -> np.ndarray:
+    """float64 [n + 1], P(exactly m of n packets arrive): of independent losses in closed form, else from draws of the channel."""
     if isinstance(channel, PacketLoss):
-        return np.append(1.0, bdtrc(np.arange(n), n, 1 - channel.loss_rate))
+        return np.asarray(binom.pmf(np.arange(n + 1), n, 1 - channel.loss_rate))
     blank = Packets(bits=np.zeros((n, packet_bits), np.uint8), num_bits=np.full(n, packet_bits, np.int32),
                     order=np.zeros(0, np.int32), bounds=np.zeros(n + 1, np.int32), header=np.zeros((n, 3), np.int32))
     keys = [Key(1).child("arrival", draw) for draw in range(DRAWS)]
     lost = [int(one.reception.lost.sum()) for one in NoProtection().send([blank] * DRAWS, channel, keys)]
-    return np.array([np.mean(n - np.array(lost) >= k) for k in range(n + 1)])
+    return np.bincount(n - np.array(lost), minlength=n + 1) / DRAWS
 
 
-def _print(name: str, quality: np.ndarray, arrival: np.ndarray, packet_bytes: int) -> None:
-    n = arrival.size - 1
-    single = [quality[0] + arrival[k] * (quality[k * packet_bytes] - quality[0]) for k in range(1, n + 1)]
-    alone = int(np.argmax(single)) + 1
-    needed, shares = best_layers(quality, arrival, packet_bytes)
-    ends = np.cumsum([0, *(k * share for k, share in zip(needed, shares, strict=True))])
-    mean = quality[0] + np.diff(quality[ends]) @ arrival[list(needed)]
-    print(f"  {name}: needed = {list(needed)}, shares = {list(shares)}, {ends[-1]} bytes, {mean:.2f} dB; "
-          f"one layer of {alone}: {single[alone - 1]:.2f} dB; nothing lost: {quality[-1]:.2f} dB")
+def _print(name: str, quality: np.ndarray, arrivals: np.ndarray, packet_bytes: int) -> None:
+    n = arrivals.size - 1
+    single = [mean_quality(quality, arrivals, [needed], [packet_bytes]) for needed in range(1, n + 1)]
+    needed, shares = best_layers(quality, arrivals, packet_bytes)
+    print(f"  {name}: needed = {list(needed)}, shares = {list(shares)}, {np.dot(needed, shares)} bytes, "
+          f"{mean_quality(quality, arrivals, needed, shares):.2f} dB; one layer of {np.argmax(single) + 1}: {max(single):.2f} dB; "
+          f"nothing lost: {quality[-1]:.2f} dB")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from channel_sim.keys import Key
 from channel_sim.losses import GilbertElliott, Ideal, PacketLoss
 from channel_sim.parity import ReedSolomon
 from channel_sim.priority import Priority
-from channel_sim.theory.priority import best_layers
+from channel_sim.theory.priority import best_layers, mean_quality
 from tests.laws import assert_rate
 from tests.test_losses import packets_of
 from tests.test_protection import LosesRows, assert_delivered, coded_text, send
@@ -67,7 +67,7 @@ def test_every_pattern_of_losses_leaves_what_the_layers_say():
 def test_layers_come_through_with_the_binomial_law(loss_rate):
     """Catches a layer that needs one packet more or less than it says: whole if and only if so many of 10 arrive."""
     packets, needed = packets_of([8] * (3 * 2 + 6 * 2 + 9 * 2)), (3, 6, 9)
-    keys = [Key(3).child(trial) for trial in range(2_000)]
+    keys = [Key(3).child(trial) for trial in range(1_000)]
     deliveries = Priority(n=10, needed=needed, shares=(2, 2, 2)).send([packets] * len(keys), PacketLoss(loss_rate=loss_rate), keys)
     for layer, first, end in zip(needed, (0, 6, 18), (6, 18, 36), strict=True):
         whole = sum(not one.reception.lost[first:end].any() for one in deliveries)
@@ -169,47 +169,61 @@ def test_doubtful_deliveries_are_refused():
         Priority().check(BinarySymmetric())
 
 
-def mean_quality(quality, arrival, needed_of_byte):
-    """Of packets whose bytes need so many packets each, in order: by the definition of the mean."""
-    ends = np.cumsum([0, *needed_of_byte])
-    exactly = arrival - np.append(arrival[1:], 0)
-    return sum(chance * quality[ends[sum(needed <= arrived for needed in needed_of_byte)]]
-               for arrived, chance in enumerate(exactly))
+def by_definition(quality, loss_rate, n, needed, shares):
+    """Mean quality of the prefix, over all 2^n patterns of losses."""
+    mean = 0.0
+    for pattern in range(2**n):
+        lost = [pattern >> packet & 1 for packet in range(n)]
+        prefix, run = 0, lost.index(1) if any(lost) else n
+        for layer, width in zip(needed, shares, strict=True):
+            solved = n - sum(lost) >= layer
+            prefix += width * (layer if solved else min(run, layer))
+            if not solved and run < layer:
+                break
+        mean += loss_rate ** sum(lost) * (1 - loss_rate) ** (n - sum(lost)) * quality[prefix]
+    return mean
 
 
-@pytest.mark.parametrize("n, packet_bytes, loss_rate", [(4, 5, 0.1), (5, 4, 0.3), (6, 3, 0.5), (3, 1, 0.2)])
+def profiles(n, packet_bytes):
+    """All layers that there can be, as (needed, shares)."""
+    for of_bytes in combinations_with_replacement(range(1, n + 1), packet_bytes):
+        needed = sorted(set(of_bytes))
+        yield needed, [of_bytes.count(layer) for layer in needed]
+
+
+@pytest.mark.parametrize("n, packet_bytes, loss_rate", [(4, 4, 0.1), (5, 3, 0.3), (6, 3, 0.5), (3, 1, 0.2)])
 def test_the_best_layers_are_those_of_an_exhaustive_search(n, packet_bytes, loss_rate):
     """Catches layers out of order and a path that is not the best one's: all profiles, for concave, linear and ragged quality."""
-    arrival = binom.sf(np.arange(n + 1) - 1, n, 1 - loss_rate)
-    size = n * packet_bytes + 1
+    arrivals, size = binom.pmf(np.arange(n + 1), n, 1 - loss_rate), n * packet_bytes + 1
     for quality in (np.log2(1 + np.arange(size)), np.arange(size) * 1.0, np.cumsum(Key(7).child(n).uniform(size) ** 4)):
-        needed, shares = best_layers(quality, arrival, packet_bytes)
-        found = mean_quality(quality, arrival, np.repeat(needed, shares).tolist())
-        profiles = combinations_with_replacement(range(1, n + 1), packet_bytes)
+        needed, shares = best_layers(quality, arrivals, packet_bytes)
+        best = max(by_definition(quality, loss_rate, n, *one) for one in profiles(n, packet_bytes))
         assert sum(shares) == packet_bytes
-        assert found == pytest.approx(max(mean_quality(quality, arrival, one) for one in profiles), abs=1e-12)
+        assert by_definition(quality, loss_rate, n, needed, shares) == pytest.approx(best, abs=1e-12)
+        assert mean_quality(quality, arrivals, needed, shares) == pytest.approx(best, abs=1e-12)
 
 
 @pytest.mark.parametrize("loss_rate, needed", [(0.1, 13), (0.3, 9)])
-def test_a_linear_quality_has_one_layer(loss_rate, needed):
-    """Catches protection that is unequal for its own sake: the k of greatest k P(at least k of 16 arrive) takes all bytes."""
-    arrival = binom.sf(np.arange(17) - 1, 16, 1 - loss_rate)
-    assert needed == np.argmax(np.arange(17) * arrival)
-    assert best_layers(np.arange(321.0), arrival, 20) == ((needed,), (20,))
+def test_one_layer_is_worth_what_the_code_says(loss_rate, needed):
+    """Catches rows counted twice: where only a whole layer is worth anything, k P(at least k of 16 arrive), best at these k."""
+    arrivals, whole = binom.pmf(np.arange(17), 16, 1 - loss_rate), np.arange(17) * binom.sf(np.arange(17) - 1, 16, 1 - loss_rate)
+    assert needed == np.argmax(whole)
+    for layer in range(1, 17):
+        quality = np.where(np.arange(16 * 20 + 1) >= layer * 20, layer, 0)
+        assert mean_quality(quality, arrivals, [layer], [20]) == pytest.approx(whole[layer])
 
 
 def test_what_layers_are_found_is_what_priority_sends():
     """Catches shares that mean something else to the protection: mean quality by its own losses, all 2^8 patterns."""
-    arrival, quality = binom.sf(np.arange(9) - 1, 8, 0.8), np.sqrt(np.arange(8 * 6 + 1))
-    needed, shares = best_layers(quality, arrival, 6)
+    arrivals, quality = binom.pmf(np.arange(9), 8, 0.8), np.sqrt(np.arange(8 * 6 + 1))
+    needed, shares = best_layers(quality, arrivals, 6)
     protection = Priority(n=8, needed=needed, shares=tuple(map(float, shares)), target_uses=8 * 6 * 8 + 8)
     packets, mean = coded_text(48, 8, header_bits=0), 0.0
-    for arrived in range(9):
-        lost = tuple(range(8 - arrived))  # the first ones: nothing is known but what is solved
-        reception = send(protection, packets, LosesRows(rows=lost)).reception
-        prefix = int(np.argmax(np.append(reception.lost, True)))
-        mean += binom.pmf(arrived, 8, 0.8) * quality[prefix]
-    assert len(needed) > 1 and mean == pytest.approx(mean_quality(quality, arrival, np.repeat(needed, shares).tolist()))
+    for pattern in range(2**8):
+        lost = tuple(packet for packet in range(8) if pattern >> packet & 1)
+        missing = send(protection, packets, LosesRows(rows=lost)).reception.lost
+        mean += 0.2 ** len(lost) * 0.8 ** (8 - len(lost)) * quality[int(np.argmax(np.append(missing, True)))]
+    assert len(needed) > 1 and mean == pytest.approx(mean_quality(quality, arrivals, needed, shares))
 
 
 def test_quality_that_ends_too_early_is_refused():
