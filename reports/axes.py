@@ -11,6 +11,7 @@ from reports.summary import Summary, describe, point_text, value_text, words
 
 COLUMN_INCHES, PAGE_INCHES = 3.5, 7.16
 """The width of an IEEE column, and of its page."""
+_MARKED = 25
 _MATHS = {"Es/N0 (dB)": "$E_s/N_0$ (dB)", "Eb/N0 (dB)": "$E_b/N_0$ (dB)"}
 
 
@@ -39,6 +40,13 @@ def places_of(summary: Summary, points: list[int]) -> dict[int, float]:
     if not order:
         return {index: float(value) for index, value in values.items()}
     return {index: float(order.index(value_text(value))) for index, value in values.items()}
+
+
+def marked(num_points: int, number: int = 0) -> slice:
+    """Which points of the line of the arm with this number bear marker and interval: all of them, or 25 to 49, spread evenly, and
+    others for the next arm; a band of markers that hide each other would tell nothing."""
+    step = max(1, num_points // _MARKED)
+    return slice(number % step, None, step)
 
 
 def categories_of(summary: Summary) -> list[str]:

@@ -31,6 +31,7 @@ from reports.axes import (
     is_geometric,
     is_log,
     lowest_shown,
+    marked,
     markers_of,
     names_of,
     panels_of,
@@ -195,13 +196,15 @@ def _draw_series(axis: Axes, measured: list[tuple[float, Estimate]], number: int
     by_name: over categories, between which there is nothing; else a line joins the markers, and arms at one place are moved
     """
     look = arm_look(number) | ({"linestyle": "none"} if by_name else {})
+    shown = slice(None) if by_name else marked(len(measured), number)
     number = UNMOVED if by_name else number
     alone = [log and one.method == "upper limit" for _, one in measured]
     means = [np.nan if limit else one.mean for (_, one), limit in zip(measured, alone, strict=True)]
     x = [place for place, _ in measured]
-    plot_beside(axis, number, x, means, markeredgecolor="white", markeredgewidth=0.4, label=plain(arm), zorder=3, **look)
+    plot_beside(axis, number, x, means, markeredgecolor="white", markeredgewidth=0.4, label=plain(arm), zorder=3,
+                markevery=shown, **look)
     intervals: list[tuple[float, float]] = []
-    for (place, one), limit in zip(measured, alone, strict=True):
+    for (place, one), limit in zip(measured[shown], alone[shown], strict=True):
         if one.low is None or one.high is None:
             continue
         if limit:

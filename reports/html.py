@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from channel_sim.store import Store
 from reports import bjontegaard
+from reports.axes import categories_of, marked, panels_of
 from reports.burst_figures import save_bursts
 from reports.card_page import card_table
 from reports.categories import is_wide
@@ -135,6 +136,7 @@ def _chains(store: Store) -> dict[str, list[dict[str, Any]]]:
 def _figure(summary: Summary, metric: str, folder: Path) -> dict[str, Any]:
     return {"metric": metric, "svg": _svg(folder / f"{metric}.svg"),
             "missing": [arm for arm in summary.arms if not any(row.estimate(metric) for row in summary.of(arm))],
+            "thinned": not categories_of(summary) and marked(max(map(len, panels_of(summary).values()))).step > 1,
             "wide": is_wide(summary), "description": describe(metric).description,
             "references": list(dict.fromkeys(f"“{one.label}”" for one in summary.curves if one.metric == metric))}
 

@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reports.axes import axis_words, categories_of, curves_of, is_log, names_of, plain
+from reports.axes import axis_words, categories_of, curves_of, is_log, marked, names_of, plain
 from reports.comparability import COSTS
 from reports.figures import add_legend, arm_look, label_axes, lay_out, limit_y, save, style
 from reports.statistics import Estimate
@@ -71,14 +71,14 @@ def _draw_arm(axis: Axes, summary: Summary, what: tuple[str, str], points: list[
     metric, cost = what
     found = [pair for row in summary.of(summary.arms[number]) if row.point.point_index in points
              and (pair := _shown(row, metric, cost))]
-    look = arm_look(number)
+    look, shown = arm_look(number), slice(None) if categories_of(summary) else marked(len(found), number)
     if not found:
         return
     joined: dict[str, Any] = {"linestyle": (0, (1, 2)), "linewidth": 0.7} if categories_of(summary) else {}
     axis.plot([x.mean for x, _ in found], [y.mean for _, y in found], label=plain(name), zorder=3, markeredgecolor="white",
-              markeredgewidth=0.4, **look, **joined)
+              markeredgewidth=0.4, markevery=shown, **look, **joined)
     crosses: list[tuple[float, float]] = []
-    for x, y in found:
+    for x, y in found[shown]:
         (left, right), (low, high) = _ends(x), _ends(y)
         low = max(low, 1e-9) if is_log(metric) else low
         crosses += [(x.mean, low), (x.mean, high), _GAP, (left, y.mean), (right, y.mean), _GAP]

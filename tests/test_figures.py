@@ -97,6 +97,27 @@ def test_a_limit_is_an_arrow_alone(tmp_path: Path) -> None:
     assert len([text for text in axis.texts if isinstance(text, Annotation)]) == len(limited)
 
 
+@pytest.mark.parametrize("num_points", [49, 200])
+def test_a_long_line_joins_all_points_and_marks_some(num_points: int, tmp_path: Path) -> None:
+    """Catches 200 markers on two inches, which hide all below them; points that are left out of the line; and marks of a short one
+    that are missing, or that stand at the same points for all arms of a long one."""
+    rates, rows = np.linspace(0.01, 0.5, num_points).tolist(), list(range(30))
+    with closing(Store.create(tmp_path / "results.sqlite", meta({"channel.loss_rate": rates}))) as store:
+        points = [Point(a, p, f"arm {a}", {"channel.loss_rate": rate}, f"{a}-{p}")
+                  for a in range(2) for p, rate in enumerate(rates)]
+        store.set_plan(points, {point.task_id: {} for point in points}, [])
+        store.add([Trial(point.task_id, i, 0, {"recovered_fraction": (i % 7, 10.0)}, {}, {}) for point in points for i in rows])
+        summary = summarise(store)
+    (axis,) = draw_metric(summary, "recovered_fraction").axes
+    arms = [line for line in axis.lines if str(line.get_label()).startswith("arm")]
+    bars = [line for line in axis.lines if line not in arms]
+    marks = [np.asarray(line.get_xdata())[line.get_markevery()] for line in arms]
+    assert [len(line.get_xdata()) for line in arms] == [num_points] * 2 and len(bars) == 2
+    for line, marked in zip(bars, marks, strict=True):
+        assert np.array_equal(np.asarray(line.get_xdata())[::3], marked) and 25 <= len(marked) <= 49
+    assert bool(set(marks[0]) & set(marks[1])) is (num_points == 49)
+
+
 @pytest.mark.parametrize("metric", ["token_error_rate", "recovered_fraction"])
 def test_limits_leave_no_line_that_only_some_viewers_hide(metric: str, tmp_path: Path) -> None:
     """Catches lines without opacity, which viewers of SVG may draw as bars, and axes that end before a limit or its arrow."""
