@@ -83,3 +83,12 @@ def test_tokens_and_codecs_meet_the_losses_at_equal_uses():
     found = scenarios.run(tables | {"replicates": 1, "sweep": {"channel.loss_rate": [0.0]}}).find("channel_uses_per_pixel")
     uses = [row.mean for row in found]
     assert len(uses) == len(tables["arm"]) and max(uses) <= 1.025 * min(uses)
+
+
+@pytest.mark.slow
+def test_soft_tokens_meet_their_rivals_at_equal_uses():
+    """Catches a code that takes more of the air than what goes uncoded, and a compressed arm that takes less: means over pictures."""
+    tables = read_shipped("image_soft_tokens")
+    found = scenarios.run(tables | {"sweep": {"channel.esno_db": [10.0]}}).find("channel_uses_per_pixel")
+    uses = {row.arm: row.mean for row in found}
+    assert len(uses) == len(tables["arm"]) == 4 and max(uses.values()) <= 1.01 * min(uses.values()), uses
