@@ -87,7 +87,7 @@ def test_tokens_and_codecs_meet_the_losses_at_equal_uses():
 
 @pytest.mark.slow
 def test_soft_tokens_meet_their_rivals_at_equal_uses():
-    """Catches a code that takes more of the air than what goes uncoded, and a compressed arm that takes less: means over pictures."""
+    """Catches a code that takes more of the air than what goes uncoded, and a compressed arm that takes less, as means."""
     tables = read_shipped("image_soft_tokens")
     found = scenarios.run(tables | {"sweep": {"channel.esno_db": [10.0]}}).find("channel_uses_per_pixel")
     uses = {row.arm: row.mean for row in found}
