@@ -1,7 +1,7 @@
 """How much protection each part of a progressive stream should have: `python -m benchmarks.prefix_protection FOLDER [PICTURES]`.
 
-For every tokenizer that a `--scenario` sends behind protection `priority`: what a prefix of its stream is worth, measured with the
-pictures in FOLDER in place of the scenario's own, which are those that its report is drawn from; and the layers that
+For every tokenizer that a `--scenario` sends in layers of protection `priority`: what a prefix of its stream is worth, measured with
+the pictures in FOLDER in place of the scenario's own, which are those that its report is drawn from; and the layers that
 `channel_sim.theory.priority` finds best for what arrives at each point of the sweep, and at all of them alike. Beside them the best
 single layer, which is Reed-Solomon with one code rate. Prints `needed`, `shares`, bytes of the stream and mean PSNR in dB.
 """
@@ -19,7 +19,7 @@ from channel_sim.keys import Key
 from channel_sim.losses import PacketLoss
 from channel_sim.priority import Priority
 from channel_sim.protection import NoProtection
-from channel_sim.stages import Channel, Tokenizer
+from channel_sim.stages import Channel, Protection, Tokenizer
 from channel_sim.theory.priority import best_layers, mean_quality
 from channel_sim.types import Item, Origin, Packets, Reconstruction
 from scenarios.scenario import Task, load
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("pictures", type=int, nargs="?", default=16)
     parser.add_argument("--scenario", default="diffc_progressive_link")
     options = parser.parse_args()
-    tasks = [task for task in load(options.scenario).tasks if isinstance(task.chain.protection, Priority)]
+    tasks = [task for task in load(options.scenario).tasks if _has_layers(task.chain.protection)]
     streams: dict[Tokenizer, list[Task]] = {}
     for task in tasks:
         streams.setdefault(task.chain.tokenizer, []).append(task)
@@ -48,6 +48,10 @@ def main() -> None:
         arrivals["all alike"] = np.mean(list(arrivals.values()), axis=0)
         for name, of_point in arrivals.items():
             _print(name, quality, of_point, packet_bytes)
+
+
+def _has_layers(protection: Protection) -> bool:
+    return isinstance(protection, Priority) and len(protection.needed) > 1
 
 
 def _size(task: Task) -> tuple[int, int]:
