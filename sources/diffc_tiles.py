@@ -30,7 +30,7 @@ NUM_COMPONENTS = SIDE * SIDE * COLOURS
 _TOGETHER, _SEARCHED = 4096, 128
 """So many components at most are a part: with their cells this is what memory holds; or what is looked at for one search."""
 _LEAST_PRECISION = 1e-6
-_LEVELS_A_MOVE = 4  # of the flow and of ancestral sampling
+_LEVELS_A_MOVE = 8  # of the flow and of ancestral sampling: 4 change their distortion by less than .2 dB
 
 
 class Stage(NamedTuple):
