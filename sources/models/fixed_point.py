@@ -80,10 +80,10 @@ def one_blas_thread() -> AbstractContextManager[object]:
 @contextmanager
 def shared_out() -> Iterator[Each]:
     """Work on as many threads as BLAS has, each product on one of them."""
-    threads = max((library["num_threads"] for library in _controller().info() if library["user_api"] == "blas"), default=1)
+    threads = max((one.num_threads for one in _controller().lib_controllers if one.user_api == "blas"), default=1)
     with ThreadPoolExecutor(threads) as pool, one_blas_thread():
         def each(action: Callable[[np.ndarray], None], places: np.ndarray) -> None:
-            own, *others = np.array_split(places, threads if places.size >= _WORTH_A_THREAD else 1)
+            own, *others = np.array_split(places, threads) if places.size >= _WORTH_A_THREAD else [places]
             elsewhere = [pool.submit(action, other) for other in others]
             action(own)
             for other in elsewhere:

@@ -104,15 +104,15 @@ class Layers:
         return missing[::-1]
 
 
+@njit(cache=True)
 def _around(marked: np.ndarray) -> np.ndarray:
     """bool [h, w]: what lies in the 3 × 3 around any that is marked."""
-    down = marked.copy()
-    down[1:] |= marked[:-1]
-    down[:-1] |= marked[1:]
-    wide = down.copy()
-    wide[:, 1:] |= down[:, :-1]
-    wide[:, :-1] |= down[:, 1:]
-    return wide
+    found = np.zeros_like(marked)
+    for row in range(marked.shape[0]):
+        for column in range(marked.shape[1]):
+            if marked[row, column]:
+                found[max(0, row - 1):row + 2, max(0, column - 1):column + 2] = True
+    return found
 
 
 @njit(cache=True, nogil=True)
