@@ -127,6 +127,7 @@ class _DiffusionProduct(Product):
         config = self.description(architecture=trainer.architecture.model_dump(), integer_error=None, denoising=[])
         if trainer.settings.start is not None:
             config["start_sha256"] = LearnedDenoiser(path=trainer.settings.start).digests()["path"]
+            config["settings"]["start"] = Path(trainer.settings.start).name
         weights = diffusion.stored(means, trainer.prior)
         if finished:
             denoiser = Denoiser(weights)
