@@ -1,7 +1,7 @@
 """How much protection each part of a progressive stream should have: `python -m benchmarks.prefix_protection FOLDER [PICTURES]`.
 
-For every tokenizer that a `--scenario` sends in layers of protection `priority`: what a prefix of its stream is worth, measured with
-the pictures in FOLDER in place of the scenario's own, which are those that its report is drawn from; and the layers that
+For every tokenizer that a `--scenario` sends in layers of protection `priority`: what a prefix of its stream is worth, measured
+with the pictures in FOLDER in place of the scenario's own, which are those that its report is drawn from; and the layers that
 `channel_sim.theory.priority` finds best for what arrives at each point of the sweep, and at all of them alike. Beside them the best
 single layer, which is Reed-Solomon with one code rate. Prints `needed`, `shares`, bytes of the stream and mean PSNR in dB.
 """
