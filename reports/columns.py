@@ -59,6 +59,11 @@ class Columns(Sequence[Trial]):
         return self._heads[:, 2]
 
     @cached_property
+    def distinct_items(self) -> np.ndarray:
+        """int64, ascending."""
+        return np.unique(self.items)
+
+    @cached_property
     def is_one_an_item(self) -> bool:
         """Whether items ascend, with one trial each."""
         return bool(np.all(self.items[1:] > self.items[:-1]))

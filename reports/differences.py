@@ -10,7 +10,7 @@ from pathlib import Path
 from channel_sim.checks import RequestError
 from reports.files import writing
 from reports.findings import is_told_apart
-from reports.statistics import Difference, holm, paired_difference
+from reports.statistics import Difference, holm, paired_differences, require_equal_items
 from reports.summary import Row, Summary, value_text, words
 
 
@@ -35,7 +35,7 @@ def gaps(summary: Summary, metric: str, baseline: str) -> list[Gap]:
     base = {row.point.point_index: row for row in summary.of(baseline)}
     pairs = [(row, base[row.point.point_index]) for arm in summary.arms if arm != baseline
              for row in summary.of(arm) if row.point.point_index in base]
-    found = [(row, _difference(row, other, metric)) for row, other in pairs]
+    found = list(zip((row for row, _ in pairs), _differences(pairs, metric), strict=True))
     tested = [(row, one) for row, one in found if one is not None]
     adjusted = dict(zip((id(row) for row, _ in tested), holm([one.p_value for _, one in tested]), strict=True))
     return [Gap(row.point.arm, row.point.point_index, one, adjusted.get(id(row), 1.0),
@@ -72,8 +72,10 @@ def _numbers(gap: Gap) -> list[str]:
     return ["" if number is None else repr(number) for number in numbers]
 
 
-def _difference(row: Row, base: Row, metric: str) -> Difference | None:
-    try:
-        return paired_difference(row.trials, base.trials, metric)
-    except ValueError as error:
-        raise RequestError(f"{row.point.arm!r} and {base.point.arm!r}: {error}") from error
+def _differences(pairs: Sequence[tuple[Row, Row]], metric: str) -> list[Difference | None]:
+    for row, base in pairs:
+        try:
+            require_equal_items(row.trials, base.trials)
+        except ValueError as error:
+            raise RequestError(f"{row.point.arm!r} and {base.point.arm!r}: {error}") from error
+    return paired_differences([(row.trials, base.trials) for row, base in pairs], metric)

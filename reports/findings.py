@@ -127,7 +127,7 @@ def is_told_apart(lead: Difference, adjusted_p: float) -> bool:
 def leads_of(pairs: Sequence[tuple[Columns, Columns]], metric: str) -> list[Difference | None]:
     """How far the first of each pair is ahead, positive = better; None where their items differ or one has not measured it."""
     signed = pairs if describe(metric).better == "higher" else [(b, a) for a, b in pairs]
-    alike = [place for place, (a, b) in enumerate(pairs) if np.array_equal(np.unique(a.items), np.unique(b.items))]
+    alike = [place for place, (a, b) in enumerate(pairs) if np.array_equal(a.distinct_items, b.distinct_items)]
     found = dict(zip(alike, paired_differences([signed[place] for place in alike], metric), strict=True))
     return [found.get(place) for place in range(len(pairs))]
 

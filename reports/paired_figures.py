@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from reports.axes import axis_words, categories_of, names_of, places_of, plain
+from reports.axes import axis_words, categories_of, marked, names_of, places_of, plain
 from reports.categories import aside
 from reports.differences import Gap, gaps, note
 from reports.figures import UNMOVED, add_legend, arm_look, label_axes, lay_out, plot_beside, save, scale_x, style
@@ -63,10 +63,12 @@ def _draw_panel(axis: Axes, summary: Summary, found: Sequence[Gap], points: list
         if not mine:
             continue
         x = [places[gap.point_index] + aside(summary, number) for gap in mine]
-        step, joined = (UNMOVED, "none") if categories_of(summary) else (number, "-")
+        apart = bool(categories_of(summary))
+        step, joined = (UNMOVED, "none") if apart else (number, "-")
+        shown = slice(None) if apart else marked(len(mine), number)
         plot_beside(axis, step, x, [_mean(gap) for gap in mine], label=plain(names[arm]), linestyle=joined, zorder=3,
-                    **arm_look(number))
-        for gap, place in zip(mine, x, strict=True):
+                    markevery=shown, **arm_look(number))
+        for gap, place in zip(mine[shown], x[shown], strict=True):
             _draw_one(axis, gap, number, (place, _mean(gap)), step=step)
     scale_x(axis, summary, points, places)
     axis.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))

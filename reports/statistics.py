@@ -139,12 +139,18 @@ def paired_differences(pairs: Sequence[tuple[Sequence[Trial], Sequence[Trial]]],
 
 def _paired_sums(trials_a: Sequence[Trial], trials_b: Sequence[Trial], metric: str) -> np.ndarray:
     """float64 [n, 4]: numerators and denominators of both arms over items that at least one has measured."""
-    (items_a, sums_a), (items_b, sums_b) = by_item(trials_a, metric), by_item(trials_b, metric)
+    require_equal_items(trials_a, trials_b)
+    sums = np.hstack([by_item(trials_a, metric)[1], by_item(trials_b, metric)[1]])
+    return sums[(sums[:, 1] > 0) | (sums[:, 3] > 0)]
+
+
+def require_equal_items(trials_a: Sequence[Trial], trials_b: Sequence[Trial]) -> None:
+    """ValueError unless both arms met the same items, which a paired difference needs."""
+    items_a, items_b = (trials.distinct_items if isinstance(trials, Columns) else np.unique([trial.item for trial in trials])
+                        for trials in (trials_a, trials_b))
     if not np.array_equal(items_a, items_b):
         raise ValueError(f"a paired difference needs equal items, got {len(items_a)} and {len(items_b)} with "
                          f"{len(np.intersect1d(items_a, items_b))} in common; run both arms over the same items")
-    sums = np.hstack([sums_a, sums_b])
-    return sums[(sums[:, 1] > 0) | (sums[:, 3] > 0)]
 
 
 def holm(p_values: Sequence[float], num_comparisons: int | None = None) -> list[float]:

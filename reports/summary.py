@@ -97,7 +97,7 @@ class Summary:
 
     @cached_property
     def num_items(self) -> int:
-        return max((len(np.unique(row.trials.items)) for row in self.rows), default=0)
+        return max((len(row.trials.distinct_items) for row in self.rows), default=0)
 
 
 def read_once(read: Callable[[Store], T]) -> Callable[[Store], T]:
