@@ -32,6 +32,9 @@ def fill(stage: str, table: dict[str, Any], built: Mapping[str, Component], wher
     if "model" in fields:
         # decoder ngram takes no other model, so it names none
         kind = catalogue.models_for(cls)
+        guide = _SHIPPED["masked_models"].get(catalogue.name_of(built["tokenizer"])) if "tokenizer" in built else None
+        if guide and table["name"] == "lm_beam" and not table.get("model"):
+            table.setdefault("guide", guide)
         model = table.get("model") or (_fitting_model(kind, built, where) if table["name"] != "ngram" else None)
         if model is not None:
             table["model"] = _complete_model(model, kind, built, f"{where}.model")

@@ -16,6 +16,7 @@ from scenarios.scenario import load
 from sources.models.markov import ExactMarkov
 from sources.models.masked import Masked, TextMaskedSmall
 from sources.models.model import MaskedModel
+from sources.models.neural import TextSmall
 from tests.chains import files
 from tests.test_masked import SIZES, log_probabilities, model, trained  # noqa: F401  (model is a fixture)
 
@@ -251,3 +252,13 @@ def test_a_scenario_names_a_guide_by_its_path_and_only_a_masked_one():
         load(tables | {"decoder": {"name": "lm_beam", "guide": "ngram"}})
     with pytest.raises(RequestError, match="decoder.guide: masked knows 256 tokens, the tokenizer bpe makes 1024"):
         load(tables | {"tokenizer": {"name": "bpe"}, "decoder": {"name": "lm_beam", "guide": path}})
+
+
+def test_a_beam_that_names_no_model_is_guided_where_a_guide_is_shipped():
+    """Catches the worse of two defaults, a guide for tokens that have none, and one forced on a model that was named."""
+    def decoder(tokenizer, **fields):
+        tables = {"question": "?", "source": {"name": "text"}, "arm": [{"label": "a"}]}
+        return load(tables | {"tokenizer": {"name": tokenizer}, "decoder": {"name": "lm_beam"} | fields}).tasks[0].chain.decoder
+
+    assert decoder("bpe").guide == TextMaskedSmall() and decoder("bpe").model == TextSmall()
+    assert decoder("bytes").guide is None and decoder("bpe", model="text-small").guide is None
