@@ -56,15 +56,15 @@ class LmBeam(BeamDecoder):
     Symbol-wise maximum a posteriori: fewest wrong tokens if the model is true. Of all ways through the unknown tokens the
     `beam_width` most probable are held at each, chosen with an eye to the tokens that come next; what is not held goes on in one
     hypothesis that has forgotten its past. A `guide` that hears both sides has a say in which are held, and none
-    in what they weigh; a scenario that names no model for tokenizer bpe has `text-masked-small` as one. Hypotheses that agree in the last `look_ahead` tokens become one, so a gap is judged by that many tokens
-    after it. For a model that looks back no further than `look_ahead`, with a beam that holds all ways, the
-    posterior is exact at `follow_weight` 1. A trained network errs after a wrong token in ways that hang together, so that the
-    tokens after a gap say less than their probabilities; hence their weight. p(y | token) is the product over the bits of
-    `bit_llr`: exact for uncoded binary signalling with known channel state, an approximation elsewhere. Cost grows with unknown
-    tokens times `look_ahead` times `beam_width`.
+    in what they weigh; a scenario that names no model for tokenizer bpe has `text-masked-small` as one. Hypotheses that agree in
+    the last `look_ahead` tokens become one, so a gap is judged by that many tokens after it. For a model that looks back no
+    further than `look_ahead`, with a beam that holds all ways, the posterior is exact at `follow_weight` 1. A trained network errs
+    after a wrong token in ways that hang together, so that the tokens after a gap say less than their probabilities; hence their
+    weight. p(y | token) is the product over the bits of `bit_llr`: exact for uncoded binary signalling with known channel state,
+    an approximation elsewhere. Cost grows with unknown tokens times `look_ahead` times `beam_width`.
 
-    Items are lanes of the model. With `gaps = "as_lanes"` so are the gaps of one item that lie more than `look_ahead` known tokens
-    apart. The state before a gap depends on what fills earlier ones: for that stands the beam's best edge at each token, taken from
+    Items are lanes of the model. With `gaps = "as_lanes"` so are the gaps of one item that lie `look_ahead` known tokens
+    or more apart. The state before a gap depends on what fills earlier ones: for that stands the beam's best edge at each token, taken from
     left to right, in the first of `num_rounds` rounds, and what the round before found in later ones. It is an approximation until
     nothing changes any more, and then, as for a model that looks back no further than `look_ahead` from the first round on, to the
     last bit what gaps in turn come to.
