@@ -63,11 +63,11 @@ class LmBeam(BeamDecoder):
     weight. p(y | token) is the product over the bits of `bit_llr`: exact for uncoded binary signalling with known channel state,
     an approximation elsewhere. Cost grows with unknown tokens times `look_ahead` times `beam_width`.
 
-    Items are lanes of the model. With `gaps = "as_lanes"` so are the gaps of one item that lie `look_ahead` known tokens
-    or more apart. The state before a gap depends on what fills earlier ones: for that stands the beam's best edge at each token, taken from
-    left to right, in the first of `num_rounds` rounds, and what the round before found in later ones. It is an approximation until
-    nothing changes any more, and then, as for a model that looks back no further than `look_ahead` from the first round on, to the
-    last bit what gaps in turn come to.
+    Items are lanes of the model. With `gaps = "as_lanes"` so are the gaps of one item that lie `look_ahead` known tokens or more
+    apart. The state before a gap depends on what fills earlier ones: for that stands the beam's best edge at each token, taken
+    from left to right, in the first of `num_rounds` rounds, and what the round before found in later ones. It is an approximation
+    until nothing changes any more, and then, as for a model that looks back no further than `look_ahead` from the first round on,
+    to the last bit what gaps in turn come to.
 
     Source: V. Franz, J. B. Anderson, IEEE J. Sel. Areas Commun. 16 (1998); S. Ortmanns, H. Ney, X. Aubert, "A word graph algorithm
     for large vocabulary continuous speech recognition", Computer Speech & Language 11 (1997), on hypotheses that meet.
