@@ -1,9 +1,9 @@
 """Cost of restoring text: `python -m benchmarks.restoring_speed [ITEMS]`.
 
 Slices of the Python documentation. CPU seconds of one process; items a minute are 120 seconds, two cores, over those of an item.
-First every decoder on items of 1,024 bytes, 10 % of bytes erased one by one; then, for four of them, seconds an erased token over
-how many are erased; and over the length of the item, one item at a time, with the growth of the process's peak memory beside the
-posterior itself, each length in a process of its own that has restored 1,024 bytes before.
+First every decoder on items of 1,024 bytes, 10 % of bytes erased one by one, all together and each alone; then, for some of them,
+seconds an erased token over how many are erased; and over the length of the item, one item at a time, with the growth of the
+process's peak memory beside the posterior itself, each length in a process of its own that has restored 1,024 bytes before.
 """
 
 from __future__ import annotations
@@ -40,14 +40,17 @@ DECODERS: dict[str, Decoder] = {
     "most_frequent": MostFrequent(), "dude": Dude(), "lm_greedy, ngram": LmGreedy(model=NGram()),
     "bidirectional, ngram": Bidirectional(model=NGram()), "ngram": NGramRestorer(),
     "lm_beam, text-byte-small": LmBeam(model=TextByteSmall()),
+    "the same, gaps as lanes": LmBeam(model=TextByteSmall(), gaps="as_lanes"),
     "posterior_sample, text-byte-small": PosteriorSample(model=TextByteSmall()),
     "lm_beam, text-byte-mixed, 32 wide": LmBeam(model=TextByteMixed(), beam_width=32),
 }
 OF_PIECES = "masked_lm, text-masked-small"
 """Its tokens are those of the shipped vocabulary, about 2.5 bytes each."""
 DECODERS[OF_PIECES] = MaskedLm(model=TextMaskedSmall())
-SCALED = ("bidirectional, ngram", "ngram", "lm_beam, text-byte-small", OF_PIECES)
-RATES = (0.025, 0.05, 0.1, 0.2, 0.4)
+DECODERS["ngram, 128 hole paths"] = NGramRestorer(hole_paths=128)
+SCALED = ("bidirectional, ngram", "ngram", "ngram, 128 hole paths", "lm_beam, text-byte-small", "the same, gaps as lanes",
+          OF_PIECES)
+RATES = (0.025, 0.05, 0.1, 0.2, 0.4, 0.8)
 LENGTHS = (1024, 4096, 16384, 65536)
 LEAST_BYTES = 8192
 
@@ -97,8 +100,9 @@ def main(num_items: int) -> None:
     for label, decoder in DECODERS.items():
         evidence = items(label, num_items, ITEM_BYTES, 0.1)
         seconds(decoder, evidence[:1])
-        taken = seconds(decoder, evidence) / num_items
-        print(f"{label:34s} {taken:.4f} CPU s an item, {120 / taken:,.0f} items a minute on two cores", flush=True)
+        taken, alone = seconds(decoder, evidence) / num_items, sum(seconds(decoder, [one]) for one in evidence) / num_items
+        print(f"{label:34s} {taken:.4f} CPU s an item, {120 / taken:,.0f} items a minute on two cores; alone {alone:.4f}",
+              flush=True)
     for label in SCALED:
         for rate in RATES:
             evidence = items(label, num_items, ITEM_BYTES, rate)
