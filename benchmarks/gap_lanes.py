@@ -66,7 +66,8 @@ def table(title: str, decoder: LmBeam, items: list[np.ndarray], erased: list[np.
         change, spread = interval(now - before, lost)
         alone = restored(lanes, evidence[:ALONE], 1)[1]
         exact, bits = 100 * now.sum() / lost.sum(), 100 * alike(found, in_turn) / lost.sum()
-        print(f"  lanes, {num_rounds} round(s)  exact {exact:.1f} %, {100 * change:+.2f} +- {100 * spread:.2f}; {bits:.1f} % to the last bit; {seconds:.3f} CPU s a message, one alone {alone:.3f}", flush=True)
+        print(f"  lanes, {num_rounds} round(s)  exact {exact:.1f} %, {100 * change:+.2f} +- {100 * spread:.2f}; "
+              f"{bits:.1f} % to the last bit; {seconds:.3f} CPU s a message, one alone {alone:.3f}", flush=True)
 
 
 def main(path: Path, num_items: int, aside: bool) -> None:
