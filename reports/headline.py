@@ -53,7 +53,8 @@ def _both(pair: tuple[str, str]) -> str:
 
 def _contenders(summary: Summary, metric: str, arms: list[str]) -> tuple[str, str] | None:
     """(the best that does not compress, the best that does); (the best without parity, the best with it); or the best two."""
-    for others in (_with(summary, "coder", {"entropy"}), _with(summary, "protection", {"reed_solomon", "repeat", "arq"})):
+    protections = {"reed_solomon", "priority", "repeat", "arq"}
+    for others in (_with(summary, "coder", {"entropy"}), _with(summary, "protection", protections)):
         best = [_by_rank(summary, metric, [arm for arm in arms if (arm in others) is kind])[:1] for kind in (False, True)]
         if all(best):
             return best[0][0], best[1][0]
