@@ -47,7 +47,7 @@ class DiffcImage(Tokenizer):
     missing; once anything is told, no pixel counts as missing, since every component is of all pixels of a tile.
     """
 
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int] = 2
     source: ClassVar[str] = ("L. Theis, T. Salimans, M. D. Hoffman, F. Mentzer, Lossy compression with Gaussian diffusion, arXiv "
                              "2206.08889")
     assumptions: ClassVar[tuple[str, ...]] = (

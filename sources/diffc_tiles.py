@@ -29,7 +29,7 @@ from sources.models.diffusion_prior import NUM_LEVELS, UNIT, quantised
 NUM_COMPONENTS = SIDE * SIDE * COLOURS
 _TOGETHER, _SEARCHED = 4096, 128
 """So many components at most are a part: with their cells this is what memory holds; or what is looked at for one search."""
-_LEAST_PRECISION = 1e-6
+_LEAST_PRECISION, _MOST_SHARE = 1e-6, 1 - 1e-6
 _LEVELS_A_MOVE = 8  # of the flow and of ancestral sampling: 4 change their distortion by less than .2 dB
 
 
@@ -139,10 +139,10 @@ class HeldTiles(Held):
 
     def pictures(self, rule: Rule) -> np.ndarray:
         """uint8 [tiles, 32, 32, 3]: what `rule` makes of it; noise that it needs is drawn from the shared key."""
-        way, step = self._way, self._step
-        before, after = way.stages[step:step + 2]
+        way = self._way
+        before, after = way.stages[self._step:self._step + 2]
         if not np.any(self.known > self._repeated(before.precisions)):
-            step, after = step - 1, before  # of the step in hand nothing came
+            after = before  # of the step in hand nothing came
         if after.level is None:
             return _as_pixels(np.broadcast_to(way.denoiser.prior.mean, (self._tiles.size, SIDE, SIDE, COLOURS)))
         if rule == "mean":
@@ -170,34 +170,30 @@ class HeldTiles(Held):
     def _flow(self, before: Stage, after: Stage) -> np.ndarray:
         """Components at the end of the probability flow that starts at y.
 
-        In e = (y / S - mean) / sqrt(variance + 1 / S) the flow of the Gaussian prior stands still; what the denoiser adds to the
-        prior's estimate, F, moves it by F dS / (2 S sqrt(variance + 1 / S)). From the last level on x is taken for a Gaussian
-        that has the variance that is left there.
+        What moves is x + noise, y / S; of a component that nothing is told of, the noise alone, in units of its spread.
         """
-        way, told = self._way, self.known > 0
-        safe = np.where(told, self.known, 1.0)
-        lying = (self.sums / safe - self._repeated(way.mean)) / np.sqrt(self._repeated(way.variances) + 1 / safe)
-        place = np.where(told, lying, self._noise("flow"))
+        place = np.where(self.known > 0, self.sums / np.where(self.known > 0, self.known, 1), self._noise("flow"))
         late = self.known < self._repeated(after.precisions)
         place = np.where(late, self._moved(place, self._expected, before, after), place)
         for here, there in self._moves(after):
-            place = self._moved(place, self._means(self._sums(place, here), here), here, there)
+            place = self._moved(place, self._means(self._repeated(here.precisions) * place, here), here, there)
             after = there
-        sums, gain = self._sums(place, after), self._repeated(np.clip(after.left * after.precisions, 0, 1))
-        means, told = self._means(sums, after), gain > 0
-        far = np.where(told, sums / np.where(told, self._repeated(after.precisions), 1) - means, 0)
-        return means + np.where(told, far * np.sqrt(gain) / (1 + np.sqrt(gain)), self._repeated(np.sqrt(after.left)) * place)
+        end = after._replace(precisions=np.full(NUM_COMPONENTS, np.inf))
+        return self._moved(place, self._means(self._repeated(after.precisions) * place, after), after, end)
 
     def _moved(self, place: np.ndarray, means: np.ndarray, here: Stage, there: Stage) -> np.ndarray:
-        way = self._way
-        prior = self._repeated(way.variances * np.sqrt(here.precisions / (1 + way.variances * here.precisions))) * place
-        way_to = [np.arcsinh(np.sqrt(way.variances * one.precisions)) / np.sqrt(way.variances) for one in (here, there)]
-        return place + (means - self._repeated(way.mean) - prior) * self._repeated(way_to[1] - way_to[0])
+        """Where the flow takes `place` if x is Gaussian beside what is told of it, of the mean and variance that leave m and v.
 
-    def _sums(self, place: np.ndarray, here: Stage) -> np.ndarray:
-        way = self._way
-        spread = np.sqrt(here.precisions * (1 + way.variances * here.precisions))
-        return self._repeated(here.precisions * way.mean) + self._repeated(spread) * place
+        Of N(centre, alone), x + noise of variance t keeps its distance from the centre in units of sqrt(alone + t).
+        """
+        told, telling = here.precisions > 0, there.precisions > 0
+        share = np.minimum(here.left * here.precisions, _MOST_SHARE)  # of what is known of x, what was told of it
+        alone = here.left / (1 - share)
+        noise, less = (1 / np.where(known, one.precisions, 1) for known, one in ((told, here), (telling, there)))
+        way = (1 - np.sqrt((alone + less) / (alone + noise))) / (1 - share)  # part of the distance from m
+        moved = place + self._repeated(way) * (means - place)
+        entered = means + self._repeated(np.sqrt(alone + less)) * place
+        return np.where(self._repeated(told), moved, np.where(self._repeated(telling), entered, place))
 
     def _moves(self, start: Stage) -> Iterator[tuple[Stage, Stage]]:
         assert start.level is not None
