@@ -4,7 +4,7 @@ PATH is a path of source images; pictures are halved and cut into tiles of 32 x 
 those of the bytes sent. PSNR in dB is of the mean of squared errors over all tiles.
 
 rates      at .25, .5 and 1 bit a pixel: what is decoded, beside JPEG (4:2:0) and WebP without their heads; what the denoised mean
-           is ahead of JPEG by, tile by tile, with a 95 % interval by the bootstrap over photographs
+           is ahead of JPEG by, tile by tile, with a 95 % interval by the bootstrap over photographs, and photograph by photograph
 levels     where the stream ends at a level: bits, PSNR of the mean, the flow and the sample, and what the flow is ahead of it by
 prefixes   PSNR of the mean over the length of what came of one stream, with its 95 % interval by the bootstrap over photographs
 settings   octaves a step, bits of the checksum, and search by chunk size: bits and ms to a level, PSNR at .5 bit a pixel
@@ -50,7 +50,8 @@ def rates(tiles: Sequence[Item]) -> None:
             if isinstance(arm, LossyCodec):
                 entries.append(f"{sum(stream.size == 0 for stream in streams):>9}")
         ahead = np.array([psnr_db(ours) - psnr_db(theirs) for theirs, ours in zip(by_tile[0], by_tile[2], strict=True)])
-        print(f"{rate:<14g}{''.join(entries)}   {ahead.mean():.2f} [{_interval(tiles, ahead)}]", flush=True)
+        of_photographs = ", ".join(f"{name} {group.mean():.1f}" for name, group in _photographs(tiles, ahead).items())
+        print(f"{rate:<14g}{''.join(entries)}   {ahead.mean():.2f} [{_interval(tiles, ahead)}]: {of_photographs}", flush=True)
 
 
 def levels(tiles: Sequence[Item]) -> None:
@@ -140,10 +141,15 @@ def _psnr(tiles: Sequence[Item], arm: Tokenizer, streams: Sequence[np.ndarray]) 
     return psnr_db(float(_errors(tiles, arm, streams).mean()))
 
 
+def _photographs(tiles: Sequence[Item], values: np.ndarray) -> dict[str, np.ndarray]:
+    """The values of the tiles of each photograph."""
+    names = np.array([tile.name.split("[")[0] for tile in tiles])
+    return {str(name): values[names == name] for name in np.unique(names)}
+
+
 def _interval(tiles: Sequence[Item], values: np.ndarray) -> str:
     """Of the mean: photographs are drawn anew, with all of their tiles."""
-    names = np.array([tile.name.split("[")[0] for tile in tiles])
-    groups = [values[names == name] for name in np.unique(names)]
+    groups = list(_photographs(tiles, values).values())
     chosen = KEY.child("bootstrap").integers(len(groups), DRAWS, len(groups))
     means = [np.concatenate([groups[one] for one in draw]).mean() for draw in chosen]
     return "{:.2f}, {:.2f}".format(*np.quantile(means, [0.025, 0.975]))
