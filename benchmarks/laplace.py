@@ -64,6 +64,7 @@ def coded() -> None:
     for variance in VARIANCES:
         law = LaplaceInNoise(variance)
         (bits,) = results.find("bits_per_dimension", "flow", noise_variance=variance)
+        assert bits.high is not None and bits.low is not None
         print(f"{variance:<7g}{law.information_bits:>7.3f}{f'{bits.mean:.3f} ± {(bits.high - bits.low) / 2:.3f}':>16}", end="")
         for rule in RULES:
             (row,) = results.find("mse", rule, noise_variance=variance)
