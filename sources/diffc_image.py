@@ -28,6 +28,7 @@ from sources.models.diffusion_prior import NUM_LEVELS
 from sources.tokenizers import picture
 
 _USUAL_LEVEL, _LEVELS_AN_OCTAVE = 144, 8
+_STREAM_REVISION = 2  # the revision since which streams are what they are: only what is made of them has changed
 
 
 class DiffcImage(Tokenizer):
@@ -47,7 +48,7 @@ class DiffcImage(Tokenizer):
     missing; once anything is told, no pixel counts as missing, since every component is of all pixels of a tile.
     """
 
-    revision: ClassVar[int] = 2
+    revision: ClassVar[int] = 3
     source: ClassVar[str] = ("L. Theis, T. Salimans, M. D. Hoffman, F. Mentzer, Lossy compression with Gaussian diffusion, arXiv "
                              "2206.08889")
     assumptions: ClassVar[tuple[str, ...]] = (
@@ -126,7 +127,7 @@ class DiffcImage(Tokenizer):
     def _nothing(self, shape: tuple[int, ...], key: Key) -> HeldTiles:
         """What is held before the stream; its seed is all that the stream's arithmetic follows from."""
         fields = self.octaves_per_step, self.coding, self.check_bits, self.search_bits if self.coding == "poisson" else None
-        agreed = repr((type(self).__name__, self.revision, self.denoiser.digests(), fields, tuple(shape)))
+        agreed = repr((type(self).__name__, _STREAM_REVISION, self.denoiser.digests(), fields, tuple(shape)))
         num_tiles = -(-shape[0] // SIDE) * -(-shape[1] // SIDE)
         return HeldTiles(self._course, num_tiles, key, hashlib.sha256(agreed.encode()).digest(), self.coding, self.search_bits)
 

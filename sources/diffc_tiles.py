@@ -147,52 +147,68 @@ class HeldTiles(Held):
             return _as_pixels(np.broadcast_to(way.denoiser.prior.mean, (self._tiles.size, SIDE, SIDE, COLOURS)))
         if rule == "mean":
             return _as_pixels(self._denoised(self._completed(after), after))
-        ends = self._flow(before, after) if rule == "flow" else self._ancestral(before, after)
+        scales = self._scales.drawn()[way.bands].T.ravel()
+        ends = self._flow(before, after, scales) if rule == "flow" else self._ancestral(before, after, scales)
         return _as_pixels(way.denoiser.prior.restored(np.rint(ends / UNIT).reshape(-1, SIDE, SIDE, COLOURS)))
 
     def _completed(self, after: Stage) -> np.ndarray:
         """y as if what the step in hand has not told were what is expected."""
         return self.sums + (self._repeated(after.precisions) - self.known) * self._expected
 
-    def _ancestral(self, before: Stage, after: Stage) -> np.ndarray:
+    def _ancestral(self, before: Stage, after: Stage, scales: np.ndarray) -> np.ndarray:
         """Components of a sample of p(x | y): what the stream would tell if it went on, drawn from what is expected of it."""
-        missing = self._repeated(after.precisions) - self.known
-        spread = np.sqrt(missing + missing**2 * self._repeated(before.left))
-        sums = self._completed(after) + spread * self._noise("ancestral")
+        sums = self._further(self.sums, self._repeated(after.precisions) - self.known, self._expected, before, scales, None)
         for here, there in self._moves(after):
-            gained = there.precisions - here.precisions
-            spread = np.sqrt(gained + gained**2 * here.left)
-            sums += self._repeated(gained) * self._means(sums, here)
-            sums += self._repeated(spread) * self._noise("ancestral", there.level)
+            gained = self._repeated(there.precisions - here.precisions)
+            sums = self._further(sums, gained, self._means(sums, here), here, scales, there.level)
             after = there
-        return self._means(sums, after) + self._repeated(np.sqrt(after.left)) * self._noise("ancestral", NUM_LEVELS)
+        means, left = self._rescaled(sums, self._means(sums, after), after, scales)
+        return means + np.sqrt(left) * self._noise("ancestral", NUM_LEVELS)
 
-    def _flow(self, before: Stage, after: Stage) -> np.ndarray:
+    def _further(self, sums: np.ndarray, gained: np.ndarray, means: np.ndarray, here: Stage, scales: np.ndarray,
+                 level: int | None) -> np.ndarray:
+        """y once `gained` has been added to its precisions at `here`, drawn from what is expected."""
+        means, left = self._rescaled(sums, means, here, scales)
+        return sums + gained * means + np.sqrt(gained + gained**2 * left) * self._noise("ancestral", level)
+
+    def _rescaled(self, sums: np.ndarray, means: np.ndarray, here: Stage, scales: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(mean, variance) of x given y, from m and v, if beside what is told of it x has `scales` times the variance.
+
+        m is the mean of y / S and of what is expected beside it, weighted by precision: with the other weights it lies elsewhere.
+        """
+        held, left = self._repeated(here.precisions), self._repeated(here.left)
+        alone = scales * left / (1 - np.minimum(left * held, _MOST_SHARE))
+        own = alone / (1 + alone * held)
+        place = sums / np.where(held > 0, held, 1)
+        return place + own / (scales * left) * (means - place), own
+
+    def _flow(self, before: Stage, after: Stage, scales: np.ndarray) -> np.ndarray:
         """Components at the end of the probability flow that starts at y.
 
         What moves is x + noise, y / S; of a component that nothing is told of, the noise alone, in units of its spread.
         """
         place = np.where(self.known > 0, self.sums / np.where(self.known > 0, self.known, 1), self._noise("flow"))
         late = self.known < self._repeated(after.precisions)
-        place = np.where(late, self._moved(place, self._expected, before, after), place)
+        place = np.where(late, self._moved(place, self._expected, before, after, scales), place)
         for here, there in self._moves(after):
-            place = self._moved(place, self._means(self._repeated(here.precisions) * place, here), here, there)
+            place = self._moved(place, self._means(self._repeated(here.precisions) * place, here), here, there, scales)
             after = there
         end = after._replace(precisions=np.full(NUM_COMPONENTS, np.inf))
-        return self._moved(place, self._means(self._repeated(after.precisions) * place, after), after, end)
+        return self._moved(place, self._means(self._repeated(after.precisions) * place, after), after, end, scales)
 
-    def _moved(self, place: np.ndarray, means: np.ndarray, here: Stage, there: Stage) -> np.ndarray:
-        """Where the flow takes `place` if x is Gaussian beside what is told of it, of the mean and variance that leave m and v.
+    def _moved(self, place: np.ndarray, means: np.ndarray, here: Stage, there: Stage, scales: np.ndarray) -> np.ndarray:
+        """Where the flow takes `place` if x is Gaussian beside what is told of it, of the mean that leaves m and `scales` times the
+        variance that leaves v.
 
         Of N(centre, alone), x + noise of variance t keeps its distance from the centre in units of sqrt(alone + t).
         """
         told, telling = here.precisions > 0, there.precisions > 0
         share = np.minimum(here.left * here.precisions, _MOST_SHARE)  # of what is known of x, what was told of it
-        alone = here.left / (1 - share)
-        noise, less = (1 / np.where(known, one.precisions, 1) for known, one in ((told, here), (telling, there)))
-        way = (1 - np.sqrt((alone + less) / (alone + noise))) / (1 - share)  # part of the distance from m
-        moved = place + self._repeated(way) * (means - place)
-        entered = means + self._repeated(np.sqrt(alone + less)) * place
+        alone = scales * self._repeated(here.left / (1 - share))
+        noise, less = (self._repeated(1 / np.where(known, one.precisions, 1)) for known, one in ((told, here), (telling, there)))
+        way = (1 - np.sqrt((alone + less) / (alone + noise))) / self._repeated(1 - share)  # part of the distance from m
+        moved = place + way * (means - place)
+        entered = means + np.sqrt(alone + less) * place
         return np.where(self._repeated(told), moved, np.where(self._repeated(telling), entered, place))
 
     def _moves(self, start: Stage) -> Iterator[tuple[Stage, Stage]]:

@@ -108,11 +108,17 @@ def decoded(coded: DiffcImage, octets: np.ndarray, shape: tuple[int, ...], key: 
 
 
 def expected_error(rule: str, told: np.ndarray) -> float:
-    """Mean squared error of a pixel from 0 to 255 with a Gaussian denoiser, by the law of each component, S being `told`."""
+    """Mean squared error of a pixel from 0 to 255 with a Gaussian denoiser, by the law of each component, S being `told`.
+
+    Of a band, an octave of variances of light or of colours, of which nothing is told components are drawn with 2^-.75 of theirs.
+    """
     variances = SPREAD**2
     left = variances / (1 + variances * told)
     known = np.sqrt(variances * told / (1 + variances * told))
-    of_component = {"mean": left, "ancestral": 2 * left, "flow": 2 * variances * (1 - known)}[rule]
+    octave = np.floor(np.log2(variances.max() / variances))
+    band = 2 * octave + (np.arange(3) > 0)
+    scale = np.where(np.isin(band, band[np.any(told.reshape(-1, 32, 32, 3) > 0, axis=0)]), 1, 2**-0.75)
+    of_component = {"mean": left, "ancestral": (1 + scale) * left, "flow": (1 + scale) * variances * (1 - known)}[rule]
     return float(of_component.mean() * 127.5**2)
 
 
@@ -319,6 +325,23 @@ def test_pictures_that_vary_less_than_expected_cost_less(monkeypatch: pytest.Mon
     monkeypatch.setattr(Scales, "learn", lambda *_: None)
     without = [sent(tokenizer(), picture).size for picture in (smooth, drawn(4))]
     assert sizes[0] < 0.9 * without[0] and sizes[1] < 1.01 * without[1]
+
+
+@pytest.mark.parametrize("rule", ["ancestral", "flow"])
+def test_what_is_drawn_for_a_tile_varies_as_the_tile_does(rule: str, monkeypatch: pytest.MonkeyPatch):
+    """Catches the average picture's noise on smooth tiles, and too little on rough ones, of what is told nothing at all."""
+    level, plain, ratios = 116, drawn(6).astype(float), dict[bool, float]()
+    untold = (precisions(level) == 0) & (FREQUENCY < 10)[..., None]
+    for own in (True, False):
+        power = []
+        for factor in (0.3, 3.0):
+            picture = np.clip(np.rint(127.5 + (plain - 127.5) * factor), 0, 255).astype(np.uint8)
+            coded = tokenizer(level=level, reconstruction=rule)
+            found = components(decoded(coded, sent(coded, picture), picture.shape)) - gaussian().mean
+            power.append(np.mean(np.square(found[:, untold])))
+        ratios[own] = power[1] / power[0]
+        monkeypatch.setattr(Scales, "drawn", lambda scales: np.ones(scales._heard.shape[:2]))
+    assert ratios[True] > 2.5 and ratios[False] < 1.1, "the second is the control"
 
 
 REFUSED: list[tuple[Callable[[], Any], str]] = [
