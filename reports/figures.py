@@ -6,6 +6,7 @@ IEEE single column (3.5 in), readable in colour, in grey and to the colour-blind
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,7 +56,8 @@ UNMOVED = 3
 """The arm that `plot_beside` does not move."""
 _STEP_POINTS, _LIMIT_STEP_POINTS = 1.0, 3.0
 """Between arms at one place; upper limits of equal items stand at one height as well, where a step of 1 would hide them."""
-_LEGEND_CHARACTERS = 58
+_LEGEND_CHARACTERS, _LINE_CHARACTERS = 58, 30
+"""Of a legend's two columns together, and of words that stand beside an axis."""
 _CURVE_COLOURS = ("#000000", "#555555", "#000000", "#555555")
 _STYLE: dict[Any, Any] = {
     "font.family": ["STIXGeneral", "DejaVu Sans"], "mathtext.fontset": "stix", "font.size": 8, "axes.labelsize": 8.5,
@@ -279,10 +281,10 @@ def _draw_dots(axis: Axes, summary: Summary, metric: str, points: list[int]) -> 
 
 
 def label_axes(figure: Figure, axes: Sequence[tuple[Axes, list[int]]], x: str, y: str) -> None:
-    """Words on the left of every line of panels, and below the last panel of every column."""
+    """Words on the left of every line of panels, in two lines where one is higher than a panel, and below the last of a column."""
     columns = min(2, len(axes))
     for axis, _ in axes[::columns]:
-        axis.set_ylabel(y)
+        axis.set_ylabel(textwrap.fill(y, _LINE_CHARACTERS))
     for axis, _ in axes[-columns:]:
         axis.set_xlabel(x)
 

@@ -8,9 +8,11 @@ import pytest
 from matplotlib.text import Text
 
 from channel_sim.ledger import Ledger
+from channel_sim.metrics import CATALOGUE
 from channel_sim.store import Curve, Point, Store, Trial
+from reports.axes import axis_words
 from reports.burst_figures import draw_bursts, save_bursts
-from reports.figures import _apart, arm_look, draw_metric, render
+from reports.figures import _apart, arm_look, draw_metric, label_axes, lay_out, render
 from reports.html import write_report
 from reports.summary import Summary, summarise
 from reports.tradeoff import costs_that_vary, draw_tradeoff, save_tradeoffs
@@ -46,6 +48,20 @@ def test_no_panel_cuts_what_it_shows(tmp_path: Path) -> None:
     least, most = figure.axes[0].get_ylim()
     shown = [one.mean for row in summary.rows if (one := row.estimate("token_error_rate")) and one.mean]
     assert least < min(shown) and max(shown) < most and figure.get_size_inches()[0] == 7.16
+
+
+@pytest.mark.parametrize("before", ["", "Difference in "])
+def test_words_beside_an_axis_are_not_cut(tmp_path: Path, before: str) -> None:
+    """Catches 'PSNR of the mean squared error (d' on a panel of usual height, for every metric there is."""
+    summary = pictures(tmp_path / "r.sqlite")
+    longest = sorted((before + axis_words(metric) for metric in CATALOGUE), key=len)[-12:]
+    for words in longest:
+        figure, axes = lay_out(summary, ["one", "two", "three"])
+        label_axes(figure, axes, "x", words)
+        figure.canvas.draw()
+        shown = axes[0][0].yaxis.label.get_window_extent()
+        assert figure.bbox.y0 <= shown.y0 and shown.y1 <= figure.bbox.y1, words
+        assert " ".join(axes[0][0].get_ylabel().split()) == words
 
 
 def test_quality_is_drawn_over_what_it_cost(tmp_path: Path) -> None:
