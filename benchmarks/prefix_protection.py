@@ -3,12 +3,14 @@
 For every tokenizer that a `--scenario` sends in layers of protection `priority`: what a prefix of its stream is worth, measured
 with the pictures in FOLDER in place of the scenario's own, which are those that its report is drawn from; and the layers that
 `channel_sim.theory.priority` finds best for what arrives at each point of the sweep, and at all of them alike. Beside them the best
-single layer, which is Reed-Solomon with one code rate. Prints `needed`, `shares`, bytes of the stream and mean PSNR in dB.
+single layer, which is Reed-Solomon with one code rate. Prints `needed`, `shares`, bytes of the stream and mean PSNR in dB. The same
+for the image codecs of the scenario, whose files are of use only as a whole: the best k of n.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,7 @@ from channel_sim.stages import Channel, Protection, Tokenizer
 from channel_sim.theory.priority import best_layers, mean_quality
 from channel_sim.types import Item, Origin, Packets, Reconstruction
 from scenarios.scenario import Task, load
+from sources.codecs import LossyCodec
 
 PREFIXES = (0, 1 / 64, 1 / 32, 3 / 64, 1 / 16, 3 / 32, 1 / 8, 3 / 16, 1 / 4, 3 / 8, 1 / 2, 5 / 8, 3 / 4, 7 / 8, 1)
 DRAWS = 400
@@ -48,6 +51,9 @@ def main() -> None:
         arrivals["all alike"] = np.mean(list(arrivals.values()), axis=0)
         for name, of_point in arrivals.items():
             _print(name, quality, of_point, packet_bytes)
+        for codec in {type(task.chain.tokenizer): task for task in load(options.scenario).tasks}.values():
+            if isinstance(codec.chain.tokenizer, LossyCodec):
+                _print_codec(codec, options.folder, options.pictures, packet_bytes, arrivals)
 
 
 def _has_layers(protection: Protection) -> bool:
@@ -65,18 +71,21 @@ def _size(task: Task) -> tuple[int, int]:
 
 def _quality(task: Task, folder: Path, num_pictures: int, num_bytes: int) -> np.ndarray:
     """float64 [num_bytes + 1]: mean PSNR of a picture from its first bytes, straight lines between `PREFIXES`."""
-    keys = [Key(1).child("item", index) for index in range(num_pictures)]
-    items = task.chain.source.model_copy(update={"path": str(folder)}).items(range(num_pictures), keys)
     lengths = _lengths(num_bytes)
-    found = [_psnr_of_prefixes(task.chain.tokenizer, item, key, lengths) for item, key in zip(items, keys, strict=True)]
+    found = [_psnr_of_prefixes(task.chain.tokenizer, item, key, lengths) for item, key in _items(task, folder, num_pictures)]
     return np.interp(np.arange(num_bytes + 1), lengths, np.mean(found, axis=0))
+
+
+def _items(task: Task, folder: Path, num_pictures: int) -> list[tuple[Item, Key]]:
+    keys = [Key(1).child("item", index) for index in range(num_pictures)]
+    return list(zip(task.chain.source.model_copy(update={"path": str(folder)}).items(range(num_pictures), keys), keys, strict=True))
 
 
 def _lengths(num_bytes: int) -> np.ndarray:
     return np.rint(np.multiply(PREFIXES, num_bytes)).astype(int)
 
 
-def _psnr_of_prefixes(tokenizer: Tokenizer, item: Item, key: Key, lengths: np.ndarray) -> list[float]:
+def _psnr_of_prefixes(tokenizer: Tokenizer, item: Item, key: Key, lengths: Iterable[int]) -> list[float]:
     """dB, of a picture from so many bytes of its stream."""
     tokens, found = tokenizer.encode(item, key), list[float]()
     for length in lengths:
@@ -108,6 +117,21 @@ def _print(name: str, quality: np.ndarray, arrivals: np.ndarray, packet_bytes: i
     print(f"  {name}: needed = {list(needed)}, shares = {list(shares)}, {np.dot(needed, shares)} bytes, "
           f"{mean_quality(quality, arrivals, needed, shares):.2f} dB; one layer of {np.argmax(single) + 1}: {max(single):.2f} dB; "
           f"nothing lost: {quality[-1]:.2f} dB")
+
+
+def _print_codec(task: Task, folder: Path, num_pictures: int, packet_bytes: int, arrivals: Mapping[str, np.ndarray]) -> None:
+    """The best k of a codec whose files fill k packets: what is not decodable is mid-grey."""
+    n = next(iter(arrivals.values())).size - 1
+    items = _items(task, folder, num_pictures)
+    codecs = [task.chain.tokenizer.model_copy(update={"target_bytes": k * packet_bytes}) for k in range(1, n + 1)]
+    whole = np.array([np.mean([_psnr_of_prefixes(codec, item, key, [1 << 16])[0] for item, key in items]) for codec in codecs])
+    grey = np.mean([_psnr_of_prefixes(codecs[0], item, key, [0])[0] for item, key in items])
+    print(f"{type(task.chain.tokenizer).__name__}, dB with nothing lost by k: "
+          + ", ".join(f"{k} {one:.2f}" for k, one in enumerate(whole, 1)))
+    for name, of_point in arrivals.items():
+        enough = 1 - np.cumsum(of_point)[:-1]
+        found = grey + enough * (whole - grey)
+        print(f"  {name}: any {found.argmax() + 1} of {n}, {found.max():.2f} dB", flush=True)
 
 
 if __name__ == "__main__":
