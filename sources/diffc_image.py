@@ -43,9 +43,10 @@ class DiffcImage(Tokenizer):
     "poisson" tells samples of the Gaussian channel, components together that a search of 2^search_bits candidates can tell.
 
     After each step `check_bits` tell a receiver that holds something else that it does; it goes back to the step before. They
-    are also of the weights, the shape and the fields of the stream: the first step of a foreign stream shows it. Of the last step
-    no more than its beginning may come, which is taken as it is. With nothing received the picture is the prior's mean colour and
-    missing; once anything is told, no pixel counts as missing, since every component is of all pixels of a tile.
+    are also of the weights, the shape and the fields of the stream, not of where it ends, so that whoever goes on to another level
+    reads the steps that are the same: the first step of any other foreign stream shows it. Of the last step no more than its
+    beginning may come, which is taken as it is. With nothing received the picture is the prior's mean colour and missing; once
+    anything is told, no pixel counts as missing, since every component is of all pixels of a tile.
     """
 
     revision: ClassVar[int] = 3

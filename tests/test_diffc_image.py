@@ -293,6 +293,17 @@ def test_a_foreign_stream_is_refused_at_its_first_checksum(change: dict[str, Any
     assert not tokenizer(**{"check_bits": 24} | change).heard(octets, shape, key).known.any()
 
 
+@pytest.mark.parametrize("level", [160, 208])
+def test_steps_that_two_levels_share_are_read_at_either(level: int):
+    """Catches a receiver that refuses all of a stream since it would have gone on, or ended, at another level."""
+    picture = drawn(1)
+    octets = sent(tokenizer(check_bits=24, level=level), picture)
+    own, other = (tokenizer(check_bits=24, level=one, reconstruction="mean") for one in (level, 368 - level))
+    errors = [np.mean(np.square(decoded(one, stream, picture.shape) - picture.astype(float)))
+              for one, stream in ((own, octets), (other, octets), (own, octets[:0]))]
+    assert errors[1] < 0.4 * errors[2], errors
+
+
 def test_a_stream_has_the_bits_asked_for():
     """Catches a target in bytes, of a tile instead of the picture, and a cut that wastes more than its last byte."""
     picture = drawn(4)
