@@ -107,6 +107,7 @@ class Diffc(GaussianLaw, Tokenizer):
     bit. With nothing received the vector is 0 and marked missing.
     """
 
+    revision: ClassVar[int] = 2
     assumptions: ClassVar[tuple[str, ...]] = (
         "Both ends of DiffC hold the law of the source, draw the same candidates (item/i/shared) and compute on one machine.",
     )

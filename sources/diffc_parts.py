@@ -22,6 +22,7 @@ from channel_sim.types import Origin, Reconstruction
 from sources import reverse_channel
 from sources.diffc_stream import StreamReader, StreamWriter, Symbols, symbols_of_bits, symbols_of_number, table
 
+_SETTLED_BYTES = 8  # what is that far before the end of a stream, nothing that follows changes, but once in 2^60 streams
 Coding = Literal["poisson", "dithered"]
 
 
@@ -122,14 +123,14 @@ class Line(NamedTuple):
         return held
 
     def _written(self, held: Held, x: np.ndarray) -> StreamWriter:
-        """All steps, or as much of them as is certainly more than `most_bytes`."""
+        """All steps, or as much of them as settles the first `most_bytes`."""
         writer = StreamWriter()
         for step in range(self.num_steps):
             for part in held.parts(step):
                 sent, symbols = self._coded(part, (x[part.components] - part.mean) / part.spread)
                 writer.write(symbols)
                 held.take(part, sent)
-                if self.most_bytes is not None and writer.num_bytes > self.most_bytes:
+                if self.most_bytes is not None and writer.num_bytes > self.most_bytes + _SETTLED_BYTES:
                     return writer
             writer.write(symbols_of_bits(held.check(self.check_bits), self.check_bits))
         return writer

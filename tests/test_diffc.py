@@ -97,6 +97,18 @@ def test_streams_stay_as_they_are():
     assert hashlib.sha256(b"".join(one.astype(np.uint8).tobytes() for one in streams)).hexdigest()[:16] == GOLDEN
 
 
+@pytest.mark.parametrize("coding", ["poisson", "dithered"])
+def test_a_stream_of_fewer_bits_is_the_beginning_of_the_whole(coding: str):
+    """Catches a stream cut where its last byte still hangs on what follows: 1 in 20 of all lengths, or more."""
+    fields: dict[str, Any] = {"coding": coding, "num_steps": 6, "information_bits": 8, "search_bits": 8}
+    for number, x in enumerate(vectors(3, **LAW)):
+        whole, *cut = (Diffc(**LAW, **fields, target_bits=bits).encode(Item(x, "vector", "x"), shared(number)).values
+                       for bits in (None, *range(8, 168, 8)))
+        assert [one.size for one in cut] == list(range(1, 21)) and whole.size > 20 + 4
+        for one in cut:
+            assert np.array_equal(one, whole[:one.size]), one.size
+
+
 @pytest.mark.parametrize("options", [{}, {"num_steps": 5, "noise": "optimal"}, {"coding": "dithered", "noise": "pink"},
                                      {"check_bits": 0, "target_bits": 40}])
 def test_both_ends_hold_the_same_bits(options: dict[str, Any]):
