@@ -21,8 +21,9 @@ from channel_sim.keys import Key
 from channel_sim.stages import Component, Source, Tokenizer
 from channel_sim.theory.gaussian import Reconstruction as Rule
 from channel_sim.theory.laplace import LaplaceInNoise
-from channel_sim.types import Item, Origin, Reconstruction, Tokens
+from channel_sim.types import Item, Reconstruction, Tokens
 from sources import reverse_channel
+from sources.diffc_parts import prefix
 from sources.diffc_stream import StreamReader, StreamWriter, symbols_of_number
 
 _SPARE_BITS = 0.72  # of a component: by how much its largest density ratio is over what it tells, about; ½ log2 e of a Gaussian
@@ -48,8 +49,9 @@ class DiffcLaplace(LaplaceLaw, Tokenizer):
     """Tokens are the bytes of the stream of a vector of Laplace components; the receiver decodes the longest prefix that came.
 
     All components get the same noise, in one step. Candidates are drawn of p(y) itself, and the ratio of densities has a bound that
-    is reached: what is sent is an exact sample of y given x. A chunk is as many components as a search of about 2^search_bits
-    candidates can tell; how much it tells on average both ends know. Both must compute alike to the last bit.
+    is reached: what is sent is an exact sample of y given x, unless a search ends after 2^20 candidates, with the best so far. A
+    chunk is as many components as a search of about 2^search_bits candidates can tell; how much it tells on average both ends know.
+    Both must compute alike to the last bit.
     """
 
     assumptions: ClassVar[tuple[str, ...]] = (
@@ -93,8 +95,7 @@ class DiffcLaplace(LaplaceLaw, Tokenizer):
 
     def decode(self, reconstruction: Reconstruction, key: Key) -> tuple[np.ndarray, np.ndarray]:
         """(float32 [num_dimensions], missing bool [num_dimensions]): components that nothing was told about are 0, and missing."""
-        arrived = (reconstruction.origin == Origin.RECEIVED) | (reconstruction.origin == Origin.INFERRED)
-        y = self.heard(reconstruction.values[:np.logical_and.accumulate(arrived).sum()], key)
+        y = self.heard(prefix(reconstruction), key)
         missing = np.arange(self.num_dimensions) >= y.size
         return np.pad(self.made_of(y, key), (0, int(missing.sum()))).astype(np.float32), missing
 
