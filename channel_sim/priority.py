@@ -39,13 +39,14 @@ class Priority(Protection):
 
     With `target_uses`, packets are as long as so many channel uses allow, headers, CRCs and side information included (the
     preamble is not), and the item ends where they are full; else all of it is sent. How long the coder's packets are is sent as
-    side information. Shorter ones are padded to the longest.
+    side information, unless no packet is. Shorter ones are padded to the longest.
 
     Source: A. Albanese, J. Blömer, J. Edmonds, M. Luby, M. Sudan, "Priority encoding transmission", IEEE Trans. Inf. Theory 42
     (1996), section III; for progressive streams A. E. Mohr, E. A. Riskin, R. E. Ladner, "Unequal loss protection: graceful
     degradation of image quality over packet erasure channels through forward error correction", IEEE JSAC 18 (2000).
     """
 
+    revision: ClassVar[int] = 2
     source: ClassVar[str] = ("A. Albanese et al., IEEE Trans. Inf. Theory 42 (1996) 1737-1744; A. E. Mohr, E. A. Riskin, "
                              "R. E. Ladner, IEEE JSAC 18 (2000) 819-828")
     assumptions: ClassVar[tuple[str, ...]] = (
@@ -217,6 +218,6 @@ def _ledger(coded: _Coded, sent: Ledger, channel: Channel) -> Ledger:
     padding = sent.coded_bits - payload - fields - parity
     split = replace(sent, coded_bits=payload, header_bits=sent.header_bits + fields, parity_bits=parity,
                     padding_bits=sent.padding_bits + padding)
-    side_bits = _side_bits(coded.packets)
+    side_bits = _side_bits(coded.packets) if coded.sent.num_packets else 0
     uses = channel.side_uses(side_bits)
     return split + Ledger(side_bits=side_bits, channel_uses=uses, energy=float(uses))

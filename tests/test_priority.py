@@ -111,12 +111,19 @@ def test_target_uses_is_filled_and_never_passed(factor, header_bits):
     target = int(whole * factor)
     delivery = send(Priority(target_uses=target), packets, channel)
     uses = delivery.ledger.channel_uses
-    assert uses - 8 * (delivery.ledger.transmissions == 0) <= target
+    assert uses <= target
     assert uses > target - 16 * 8 or uses == whole or target < 16 * (header_bits + 16)
     delivered = np.flatnonzero(~delivery.reception.lost)
     assert np.array_equal(delivered, np.arange(delivered.size))  # a prefix
     assert delivered.size == 700 if factor >= 1 else delivered.size < 700
     assert_delivered(packets, delivery.reception, delivered)
+
+
+@pytest.mark.parametrize("target", [0, 5, 7])
+def test_nothing_sent_costs_nothing(target):
+    """Catches side information about packets of which none is sent, and a target that it alone exceeds."""
+    ledger = send(Priority(target_uses=target), coded_text(50), PacketLoss(crc="crc16")).ledger
+    assert ledger.transmissions == ledger.channel_uses == ledger.side_bits == ledger.energy == 0
 
 
 def test_more_arrivals_never_shorten_the_prefix():
