@@ -42,7 +42,7 @@ class Strip:
 
 
 def strips(viewer: Viewer | None) -> tuple[Strip, ...]:
-    """A strip an item of what the viewer shows; none unless one key is swept, and an arm's pictures get better by more bits."""
+    """A strip an item of what the viewer shows; none unless one key is swept, and changes an arm's bits and picture."""
     if viewer is None or len(viewer.axes) != 1:
         return ()
     by_item: dict[str, list[View]] = {}

@@ -27,7 +27,10 @@ TEXT_BYTES = 15_000
 
 @dataclass(frozen=True)
 class Example:
-    """One item beside what every arm made of it, of kind "text", "image" or "sound"; `num_slots` is the longest time on the air."""
+    """One item beside what every arm made of it, of kind "text", "image" or "sound".
+
+    num_slots: the longest time on the air; 1 where nothing was sent
+    """
 
     kind: str
     item: str
@@ -36,7 +39,7 @@ class Example:
 
     @property
     def num_slots(self) -> int:
-        return max((one.timeline.num_shown for one in self.restored if one.timeline), default=1)
+        return max([1, *(one.timeline.num_shown for one in self.restored if one.timeline)])
 
     @property
     def uris(self) -> list[str]:

@@ -9,8 +9,9 @@ import pytest
 from channel_sim.keys import Key
 from channel_sim.losses import CutOff, GilbertElliott, PacketLoss
 from channel_sim.parity import ReedSolomon
+from channel_sim.priority import Priority
 from channel_sim.protection import NoProtection
-from channel_sim.store import Point, Store
+from channel_sim.store import Point, Store, Trial
 from channel_sim.trial import Chain, run, send
 from decoders.ngram import NGramRestorer
 from decoders.none import NoDecoder
@@ -24,7 +25,7 @@ from sources.fixed_length import FixedLength
 from sources.images import Images
 from sources.text import Text
 from sources.tokenizers import BytesTokenizer
-from tests.synthetic_results import ARMS, synthetic_store, turns
+from tests.synthetic_results import ARMS, meta, synthetic_store, turns
 
 
 def test_marks_tell_right_from_wrong_and_received_from_restored() -> None:
@@ -101,6 +102,21 @@ def test_of_an_item_without_a_file_there_is_a_sample() -> None:
     (outcome,) = run(chain, send(chain, [0], Key(5)), 0, Key(5))
     assert outcome.sent.tokens.values.size == 0
     assert sample(outcome, chain.tokenizer, Key(5).child("item", 0, "shared"))["lost_packets"] == ""
+
+
+def test_of_an_item_that_nothing_is_sent_for_there_is_a_page(tmp_path: Path) -> None:
+    """Catches time lines as long as a part of the longest, where the longest is 0 packets: the report ended in an error."""
+    chain = Chain(Text(item_bytes=40), BytesTokenizer(), FixedLength(packet_bits=8, header_bits=0),
+                  Priority(target_uses=0), PacketLoss(), NoDecoder())
+    (outcome,) = run(chain, send(chain, [0], Key(5)), 0, Key(5))
+    assert outcome.ledger.transmissions == 0
+    store = Store.create(tmp_path / "results.sqlite", meta({}) | {"name": "silent", "arms": [], "show": ["token_error_rate"]})
+    store.set_plan([Point(0, 0, "a", {}, "t")], {"t": {}}, [])
+    store.add([Trial("t", 0, 0, {"token_error_rate": (20.0, 40.0)}, {}, outcome.ledger.to_dict())],
+              [("t", 0, sample(outcome, chain.tokenizer, Key(5).child("item", 0, "shared")))])
+    page = write_report(store, tmp_path)
+    store.close()
+    assert "0 of 0 slots lost; of 40 packets 40 missing" in page.read_text()
 
 
 def test_a_page_carries_what_it_can_and_keeps_the_ends_of_a_sweep(tmp_path: Path) -> None:
