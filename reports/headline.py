@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
+from typing import Any
 
 from reports.axes import categories_of
 from reports.comparability import equal_cost_arms
@@ -12,6 +13,7 @@ from reports.statistics import Difference, Estimate, holm
 from reports.summary import Summary, describe, point_text, significant, value_text, words
 
 _MAX_RUNS = 5
+_PROTECTIONS = {"reed_solomon", "priority", "repeat", "arq"}
 
 
 @dataclass(frozen=True)
@@ -52,20 +54,35 @@ def _both(pair: tuple[str, str]) -> str:
 
 
 def _contenders(summary: Summary, metric: str, arms: list[str]) -> tuple[str, str] | None:
-    """(the best that does not compress, the best that does); (the best without parity, the best with it); or the best two."""
-    protections = {"reed_solomon", "priority", "repeat", "arq"}
-    for others in (_with(summary, "coder", {"entropy"}), _with(summary, "protection", protections)):
+    """(the best that does not compress, the best that does); (the best without parity, the best with it); or the best two.
+
+    Two reconstructions of one stream are no rivals: of the best two, the second is of another chain if there is one.
+    """
+    for others in (_with(summary, "coder", {"entropy"}), _with(summary, "protection", _PROTECTIONS)):
         best = [_by_rank(summary, metric, [arm for arm in arms if (arm in others) is kind])[:1] for kind in (False, True)]
         if all(best):
             return best[0][0], best[1][0]
-    pair = _by_rank(summary, metric, arms)[:2]
-    return (pair[0], pair[1]) if len(pair) == 2 else None
+    ranked = _by_rank(summary, metric, arms)
+    chains = {arm["label"]: _sent(arm["chain"]) for arm in summary.meta.get("arms", [])}
+    rivals = [arm for arm in ranked[1:] if chains.get(arm) != chains.get(ranked[0])] or ranked[1:]
+    return (ranked[0], rivals[0]) if rivals else None
+
+
+def _sent(chain: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The chain but for what a tokenizer makes of the same stream."""
+    return [part | {"parameters": {key: value for key, value in part["parameters"].items() if key != "reconstruction"}}
+            for part in chain]
 
 
 def _with(summary: Summary, stage: str, names: set[str]) -> set[str]:
-    """The arms whose chain has one of the named components at a stage."""
+    """The arms whose chain has one of the named components at a stage, and not as `_is_bare` has it."""
     return {arm["label"] for arm in summary.meta.get("arms", [])
-            if any(part["stage"] == stage and part["name"] in names for part in arm["chain"])}
+            if any(part["stage"] == stage and part["name"] in names and not _is_bare(part) for part in arm["chain"])}
+
+
+def _is_bare(part: dict[str, Any]) -> bool:
+    """Whether it is `priority` with rows of data alone: all packets are needed for the first of its layers."""
+    return part["name"] == "priority" and part["parameters"]["needed"][0] == part["parameters"]["n"]
 
 
 def _by_rank(summary: Summary, metric: str, arms: list[str]) -> list[str]:

@@ -73,6 +73,32 @@ def test_where_no_arm_is_the_rival_by_its_coder_parity_is(tmp_path: Path) -> Non
     assert headline(summary, METRIC).startswith("At equal channel uses “parity” beats “prior” in the token error rate at loss rate")
 
 
+def test_packets_of_data_alone_are_no_parity(tmp_path: Path) -> None:
+    """Catches an arm without redundancy that is the one "with parity" since the component that sends it is called priority."""
+    arms = {"bare": "a", "plain": "a", "parity": "a"}
+    summary = results(tmp_path / "r.sqlite", arms, lambda arm, rate, item: crossing(
+        "prior" if arm == "bare" else "parity", rate, item) + (30 if arm == "plain" else 0))
+    for arm, needed in zip(summary.meta["arms"], ([8], None, [4, 8]), strict=True):
+        arm["chain"] += [part("protection", "priority", n=8, needed=needed)] if needed else []
+    assert headline(summary, METRIC).startswith("At equal channel uses “parity” beats “bare” in")
+
+
+def test_two_reconstructions_of_one_stream_are_no_rivals(tmp_path: Path) -> None:
+    """Catches a headline about the mean and a sample of the same bytes, where another tokenizer stands beside them."""
+    arms = {"mean": "a", "sample": "a", "codec": "a"}
+
+    def worse(arm: str, rate: float, item: int) -> float:
+        return 5.0 + 20 * list(arms).index(arm) + item % 5
+
+    summary = results(tmp_path / "r.sqlite", arms, worse)
+    tokenizers = [part("tokenizer", "diffc_image", level=9, reconstruction=rule) for rule in ("mean", "ancestral")]
+    for arm, tokenizer in zip(summary.meta["arms"], (*tokenizers, part("tokenizer", "jpeg", quality=9)), strict=True):
+        arm["chain"].append(tokenizer)
+    assert headline(summary, METRIC).startswith("At equal channel uses “mean” beats “codec” in")
+    summary.meta["arms"][1]["chain"][-1]["parameters"]["level"] = 10
+    assert headline(summary, METRIC).startswith("At equal channel uses “mean” beats “sample” in"), "the control"
+
+
 def test_higher_is_better_where_it_is(tmp_path: Path) -> None:
     """Catches the loser named as the winner for metrics such as the recovered fraction, and points where the unit is dB."""
     said = headline(results(tmp_path / "a.sqlite", TWO, crossing, metric="recovered_fraction"), "recovered_fraction")
