@@ -140,7 +140,7 @@ class LossyCodec(FileCodec):
     def _sent(self, pixels: np.ndarray, name: str) -> bytes:
         if not self._is_targeted:
             return self._bytes(pixels, self.quality or self._usual_quality)
-        budget = self.target_bytes or int((self.target_bits_per_pixel or 0) * pixels.shape[0] * pixels.shape[1]) // 8
+        key, target, budget = self._budget(pixels.shape)
         best, smallest = b"", None
         steps = self._steps(budget)
         low, high = 0, len(steps)
@@ -153,9 +153,16 @@ class LossyCodec(FileCodec):
                 smallest, high = len(found), middle
         if best or self.over_budget == "drop":
             return best
-        raise RequestError(f"tokenizer.target_bytes = {budget}: the smallest {type(self).__name__.lower()} file of "
-                           f"{name} has {smallest} bytes; raise it, or take headerless = true, larger pictures, or "
-                           'over_budget = "drop"')
+        cures = "larger pictures" if self.headerless else "headerless = true, larger pictures"
+        raise RequestError(f"tokenizer.{key} = {target:g}: the smallest {type(self).__name__.lower()} file of {name} has "
+                           f"{smallest} bytes, of {budget} that it may have; raise it, or take {cures}, or over_budget = \"drop\"")
+
+    def _budget(self, shape: Shape) -> tuple[str, float, int]:
+        """(the key that sets it, its value, bytes that the file of a picture of this shape may have)."""
+        if self.target_bytes is not None:
+            return "target_bytes", self.target_bytes, self.target_bytes
+        per_pixel = self.target_bits_per_pixel or 0.0
+        return "target_bits_per_pixel", per_pixel, int(per_pixel * shape[0] * shape[1]) // 8
 
     def _steps(self, target_bytes: int) -> range:
         """What `_bytes` may be asked for, from the smallest file to the largest."""

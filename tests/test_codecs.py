@@ -120,12 +120,21 @@ def test_more_bytes_are_more_decibels():
 def test_a_budget_that_no_file_fits_is_refused_with_the_size_or_dropped(kind: type[LossyCodec]):
     """Catches a file over budget sent all the same, and a sweep that dies where grey was asked for."""
     item = photograph(64, 64)
-    with pytest.raises(RequestError, match=r"target_bytes = 20: the smallest .* file of astronaut.* has \d+ bytes; raise it"):
+    complaint = r"target_bytes = 20: the smallest .* file of astronaut.* has \d+ bytes, of 20 that .*; raise it, or take headerless"
+    with pytest.raises(RequestError, match=complaint):
         kind(target_bytes=20).encode(item, KEY)
     codec = kind(target_bytes=20, over_budget="drop")
     tokens = codec.encode(item, KEY)
     pixels, missing = codec.decode(received(tokens), KEY)
     assert tokens.values.size == 0 and missing.all() and np.all(pixels == MID_GREY) and pixels.shape == (64, 64, 3)
+
+
+@pytest.mark.parametrize("rate, allowed", [(0.01, 5), (0.001, 0)])
+def test_a_budget_by_the_pixel_is_refused_under_its_own_name(rate: float, allowed: int):
+    """Catches an error about a key that was not given, and advice to set what is set already."""
+    with pytest.raises(RequestError, match=rf"tokenizer.target_bits_per_pixel = {rate}: .* bytes, of {allowed} that") as refused:
+        Jpeg(target_bits_per_pixel=rate, headerless=True).encode(photograph(64, 64), KEY)
+    assert "headerless" not in str(refused.value) and "target_bytes" not in str(refused.value)
 
 
 def test_two_targets_exclude_each_other_and_none_means_a_quality():
