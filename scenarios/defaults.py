@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from channel_sim.checks import RequestError
@@ -50,20 +51,27 @@ def fits(chain: Chain, where: str) -> None:
         model = getattr(component, key, None)
         if model is not None and key not in component.ignored_fields:
             _knows_the_tokens(model, chain, f"{where}: {stage}.{key}")
-    try:
+    if (denoiser := getattr(chain.tokenizer, "denoiser", None)) is not None:
+        with _said_of(f"{where}: tokenizer.denoiser"):
+            denoiser.digests()  # whether its files are there
+    with _said_of(f"{where}: protection"):
         chain.protection.check(chain.channel)
-    except RequestError as error:
-        raise RequestError(f"{where}: protection: {error}") from error
     if chain.receiver.num_exchanges:
         _exchanges(chain, f"{where}: receiver.num_exchanges")
 
 
-def _knows_the_tokens(model: Any, chain: Chain, where: str) -> None:
+@contextmanager
+def _said_of(where: str) -> Iterator[None]:
     try:
-        model.digests()  # whether its files are there
-        known, made = model.vocab_size, chain.tokenizer.vocab_size
+        yield
     except RequestError as error:
         raise RequestError(f"{where}: {error}") from error
+
+
+def _knows_the_tokens(model: Any, chain: Chain, where: str) -> None:
+    with _said_of(where):
+        model.digests()  # whether its files are there
+        known, made = model.vocab_size, chain.tokenizer.vocab_size
     if known != made:
         raise RequestError(f"{where}: {catalogue.name_of(model)} knows {known} tokens, the tokenizer "
                            f"{catalogue.name_of(chain.tokenizer)} makes {made}; choose a model that fits")

@@ -182,6 +182,8 @@ def test_command_line_settings_reach_every_arm_and_replace_an_axis():
     ({"coder": {"name": "entropy", "model": "ngrm"}}, "no model is called 'ngrm'; did you mean 'ngram'"),
     ({"coder": {"name": "entropy", "judge": ""}}, "coder.judge.name: no model is called ''"),
     ({"coder": {"name": "entropy", "model": "ngram"}}, "knows 256 tokens"),
+    ({"tokenizer": {"name": "diffc_image", "denoiser": {"name": "denoiser", "path": "not there"}}, "sweep": {}},
+     "arm 'exact': tokenizer.denoiser: denoiser.path must be weights of a denoiser.*'.*not there'"),
     ({"channel": {"name": "gilbert_elliott", "loss_rate": 0.8, "mean_burst_packets": 1.5}, "sweep": {}},
      "mean_burst_packets must be >= "),
 ])
