@@ -8,7 +8,6 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,13 +15,11 @@ import numpy as np
 
 from channel_sim.card import Card
 from channel_sim.checks import RequestError
+from channel_sim.stored_json import dump, dump_short, load, load_card, load_shared
 
 SCHEMA_VERSION = 2
 _APPLICATION_ID = 0x63686E73  # "chns": tells our files from any other SQLite file
 _PATIENCE_SECONDS = 60.0  # how long a writer waits for another one
-_ENCODER = json.JSONEncoder(sort_keys=True, allow_nan=False)
-_DECODE = json.JSONDecoder().raw_decode  # in half the time of `json.loads`, where a text is short
-_SHORT = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 _TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE tasks (task_id TEXT PRIMARY KEY, resolved TEXT NOT NULL);
@@ -169,7 +166,7 @@ class Store:
             with closing(sqlite3.connect(unborn)) as connection, connection:
                 connection.executescript(f"PRAGMA journal_mode=MEMORY; {_TABLES} PRAGMA application_id={_APPLICATION_ID};"
                                          f"PRAGMA user_version={SCHEMA_VERSION};")
-                connection.executemany("INSERT INTO meta VALUES (?, ?)", [(k, _dump(v)) for k, v in meta.items()])
+                connection.executemany("INSERT INTO meta VALUES (?, ?)", [(k, dump(v)) for k, v in meta.items()])
             unborn.rename(path)
         except (OSError, sqlite3.DatabaseError) as error:
             with suppress(OSError):
@@ -206,7 +203,7 @@ class Store:
 
     def set_meta(self, key: str, value: Any) -> None:
         with self.transaction():
-            self._connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, _dump(value)))
+            self._connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, dump(value)))
 
     def set_plan(self, points: Iterable[Point], resolved: dict[str, dict[str, Any]], curves: Iterable[Curve]) -> None:
         """Replace the plan: which arm is which task at which sweep point. Trials of tasks that leave the plan stay on file;
@@ -215,10 +212,10 @@ class Store:
             self._connection.execute("DELETE FROM stops")
             self._connection.execute("DELETE FROM points")
             self._connection.execute("DELETE FROM curves")
-            tasks = [(task_id, _dump(one)) for task_id, one in resolved.items()]
+            tasks = [(task_id, dump(one)) for task_id, one in resolved.items()]
             self._connection.executemany("INSERT OR IGNORE INTO tasks VALUES (?, ?)", tasks)
             self._connection.executemany("INSERT INTO points VALUES (?, ?, ?, ?, ?)",
-                                         [(p.arm_index, p.point_index, p.arm, _dump(p.sweep), p.task_id) for p in points])
+                                         [(p.arm_index, p.point_index, p.arm, dump(p.sweep), p.task_id) for p in points])
             self._connection.executemany("INSERT INTO curves VALUES (?, ?, ?, ?, ?)",
                                          [(c.point_index, c.label, c.metric, c.value, c.source) for c in curves])
 
@@ -226,7 +223,7 @@ class Store:
         """What the channels of tasks on file say of their own losses, as `LossLaw.to_dict` writes it."""
         with self.transaction():
             self._connection.executemany("INSERT OR REPLACE INTO laws VALUES (?, ?)",
-                                         [(task_id, _SHORT.encode(law)) for task_id, law in laws.items()])
+                                         [(task_id, dump_short(law)) for task_id, law in laws.items()])
 
     def add(self, trials: Iterable[Trial], samples: Iterable[tuple[str, int, dict[str, Any]]] = ()) -> None:
         """Commit one block. An address on file with other numbers is a `StoreConflict`; equal numbers are no conflict."""
@@ -234,7 +231,7 @@ class Store:
             for trial in trials:
                 self._add_one(trial)
             self._connection.executemany("INSERT OR REPLACE INTO samples VALUES (?, ?, ?)",
-                                         [(task, item, _dump(sample)) for task, item, sample in samples])
+                                         [(task, item, dump(sample)) for task, item, sample in samples])
             self._connection.execute("DELETE FROM failures WHERE EXISTS (SELECT 1 FROM trials WHERE "
                                      "(trials.task_id, trials.item, trials.replicate) = "
                                      "(failures.task_id, failures.item, failures.replicate))")
@@ -290,19 +287,19 @@ class Store:
         rows = self._rows(f"SELECT {_OUTCOME}, card, {self._later['calibration']}, {self._later['features']} FROM trials "
                           "WHERE task_id = ? ORDER BY item, replicate", task_id)
         for item, replicate, metrics, reasons, ledger, seconds, *others in rows:
-            pairs = {name: (a, b) for name, (a, b) in _load(metrics).items()}
-            yield Trial(task_id, item, replicate, pairs, _load_shared(reasons), _load_shared(ledger), seconds, *map(_load, others))
+            pairs = {name: (a, b) for name, (a, b) in load(metrics).items()}
+            yield Trial(task_id, item, replicate, pairs, load_shared(reasons), load_shared(ledger), seconds, *map(load, others))
 
     def outcomes(self, task_id: str) -> Iterator[Outcome]:
         """What estimates need of `trials`, in half the time."""
         rows = self._rows(f"SELECT {_OUTCOME} FROM trials WHERE task_id = ? ORDER BY item, replicate", task_id)
         for item, replicate, metrics, reasons, ledger, seconds in rows:
-            yield Outcome(task_id, item, replicate, _load(metrics), _load_shared(reasons), _load_shared(ledger), seconds)
+            yield Outcome(task_id, item, replicate, load(metrics), load_shared(reasons), load_shared(ledger), seconds)
 
     def cards(self, task_id: str) -> Iterator[Card]:
         """The channel cards of one task's trials, ordered by item, then replicate; trials without one are left out."""
         for (card,) in self._rows("SELECT card FROM trials WHERE task_id = ? AND card != 'null' ORDER BY item, replicate", task_id):
-            yield _load_card(card)
+            yield load_card(card)
 
     def calibrations(self, task_id: str) -> Iterator[tuple[int, list[list[float]]]]:
         """(item, calibration) of one task's trials, ordered by item, then replicate; trials without one are left out."""
@@ -332,8 +329,8 @@ class Store:
         return [Curve(*row) for row in rows]
 
     def _add_one(self, trial: Trial) -> None:
-        numbers = (*map(_dump, (trial.metrics, trial.reasons, trial.ledger)),
-                   *map(_SHORT.encode, (trial.card, trial.calibration, trial.features)))
+        numbers = (*map(dump, (trial.metrics, trial.reasons, trial.ledger)),
+                   *map(dump_short, (trial.card, trial.calibration, trial.features)))
         address = (trial.task_id, trial.item, trial.replicate)
         added = self._connection.execute("INSERT INTO trials (task_id, item, replicate, metrics, reasons, ledger, seconds, card, "
                                          "calibration, features) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
@@ -390,23 +387,3 @@ class Store:
                                "use the version that wrote it")
         if verdict != "ok":
             raise RequestError(f"{self.path}: damaged ({' '.join(verdict.split())}); restore it or choose another --out")
-
-
-def _load(text: str) -> Any:
-    return _DECODE(text)[0]
-
-
-@lru_cache(maxsize=1024)
-def _load_shared(text: str) -> Any:
-    """What many trials have in common, decoded once for all of them."""
-    return _load(text)
-
-
-@lru_cache(maxsize=1024)
-def _load_card(text: str) -> Card:
-    """Arms that meet the same losses have the same cards."""
-    return Card.from_list(_load(text))
-
-
-def _dump(value: Any) -> str:
-    return _ENCODER.encode(value)  # ASCII: names of files may hold what is no UTF-8

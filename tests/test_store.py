@@ -228,7 +228,7 @@ def test_a_file_that_breaks_while_it_is_read_is_named(path, store):
 
 KILLED = {
     "before its tables": "sqlite3.connect = lambda *a, **k: os._exit(9)",
-    "before its description": "store._dump = lambda value: os._exit(9)",
+    "before its description": "store.dump = lambda value: os._exit(9)",
     "before it has its name": "Path.rename = lambda self, target: os._exit(9)",
 }
 
