@@ -2,8 +2,8 @@
 
 RESULTS is the folder of a run. Prints the paired difference of METRIC (PSNR in dB) at each point of the sweep, as `channel-sim
 report --baseline` does, and of its mean over all points, which the report has not; then the same without the items that one of the
-two arms cannot show at any point, because it has no file that fits. 95 % intervals by the paired bootstrap over items, each for
-itself.
+two arms cannot show at any point, because it has no file that fits. METRIC kid is how much nearer ARM is to the originals than
+BASELINE, point by point. 95 % intervals by the paired bootstrap over items, each for itself.
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
+
 from channel_sim.store import Store, Trial
+from reports.realism import nearer_by
 from reports.statistics import estimate, paired_difference
 from reports.summary import Summary, point_text, summarise
 
@@ -27,6 +30,9 @@ def main() -> None:
     options = parser.parse_args()
     with closing(Store(options.results / "results.sqlite")) as store:
         summary = summarise(store)
+        if options.metric == "kid":
+            _print_realism(store, summary, options.arm, options.baseline)
+            return
         arms = {name: _by_point(summary, name) for name in (options.arm, options.baseline)}
     _print(arms, options.metric, "all items")
     unsent = {item for points in arms.values() for item in _never_shown([trial for trials in points.values() for trial in trials])}
@@ -41,6 +47,17 @@ def _by_point(summary: Summary, arm: str) -> dict[str, list[Trial]]:
     if not points:
         raise SystemExit(f"{arm!r}: must be one of the arms {', '.join(map(repr, summary.arms))}")
     return points
+
+
+def _print_realism(store: Store, summary: Summary, arm: str, baseline: str) -> None:
+    print(f"KID of {baseline!r} less that of {arm!r}")
+    for mine, other in zip(summary.of(arm), summary.of(baseline), strict=True):
+        (items, ours), (others, theirs) = (store.features(row.point.task_id) for row in (mine, other))
+        if not np.array_equal(items, others):
+            raise SystemExit(f"{point_text(mine.point.sweep)}: both arms must have features of the same pictures")
+        gap = nearer_by(ours[:, 0], ours[:, 1], theirs[:, 1])
+        if gap is not None:
+            print(f"  {point_text(mine.point.sweep):<28}{gap.mean:>8.4f} [{gap.low:.4f}, {gap.high:.4f}]")
 
 
 def _never_shown(trials: Sequence[Trial]) -> set[int]:
