@@ -1,9 +1,10 @@
-"""One arm against another over a whole sweep: `python -m benchmarks.over_the_sweep RESULTS ARM BASELINE [METRIC]`.
+"""One arm against another over a whole sweep: `python -m benchmarks.over_the_sweep RESULTS ARM BASELINE [METRIC] [--beside RUN]`.
 
 RESULTS is the folder of a run. Prints the paired difference of METRIC (PSNR in dB) at each point of the sweep, as `channel-sim
 report --baseline` does, and of its mean over all points, which the report has not; then the same without the items that one of the
 two arms cannot show at any point, because it has no file that fits. METRIC kid is how much nearer ARM is to the originals than
-BASELINE, point by point. 95 % intervals by the paired bootstrap over items, each for itself.
+BASELINE, point by point; --beside names the run that BASELINE's are taken from, of the same items at other points. 95 % intervals
+by the paired bootstrap over items, each for itself.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from reports.realism import nearer_by
 from reports.statistics import estimate, paired_difference
 from reports.summary import Summary, point_text, summarise
 
+Realism = tuple[str, list[str], list[tuple[np.ndarray, np.ndarray]]]
+"""An arm, its points, and of each the items [n] and their features [n, 2, d], of the original and of what came out."""
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -27,12 +31,14 @@ def main() -> None:
     parser.add_argument("arm")
     parser.add_argument("baseline")
     parser.add_argument("metric", nargs="?", default="psnr_db")
+    parser.add_argument("--beside", type=Path)
     options = parser.parse_args()
+    if options.metric == "kid":
+        _print_realism((options.arm, *_features(options.results, options.arm)),
+                       (options.baseline, *_features(options.beside or options.results, options.baseline)))
+        return
     with closing(Store(options.results / "results.sqlite")) as store:
         summary = summarise(store)
-        if options.metric == "kid":
-            _print_realism(store, summary, options.arm, options.baseline)
-            return
         arms = {name: _by_point(summary, name) for name in (options.arm, options.baseline)}
     _print(arms, options.metric, "all items")
     unsent = {item for points in arms.values() for item in _never_shown([trial for trials in points.values() for trial in trials])}
@@ -49,15 +55,21 @@ def _by_point(summary: Summary, arm: str) -> dict[str, list[Trial]]:
     return points
 
 
-def _print_realism(store: Store, summary: Summary, arm: str, baseline: str) -> None:
-    print(f"KID of {baseline!r} less that of {arm!r}")
-    for mine, other in zip(summary.of(arm), summary.of(baseline), strict=True):
-        (items, ours), (others, theirs) = (store.features(row.point.task_id) for row in (mine, other))
+def _features(folder: Path, arm: str) -> tuple[list[str], list[tuple[np.ndarray, np.ndarray]]]:
+    """(points, (items [n], features [n, 2, d]) of each)."""
+    with closing(Store(folder / "results.sqlite")) as store:
+        rows = summarise(store).of(arm)
+        return [point_text(row.point.sweep) for row in rows], [store.features(row.point.task_id) for row in rows]
+
+
+def _print_realism(mine: Realism, other: Realism) -> None:
+    print(f"KID of {other[0]!r} less that of {mine[0]!r}")
+    for here, (items, ours), there, (others, theirs) in zip(*mine[1:], *other[1:], strict=True):
         if not np.array_equal(items, others):
-            raise SystemExit(f"{point_text(mine.point.sweep)}: both arms must have features of the same pictures")
+            raise SystemExit(f"{here}: both arms must have features of the same pictures, got {len(items)} and {len(others)}")
         gap = nearer_by(ours[:, 0], ours[:, 1], theirs[:, 1])
         if gap is not None:
-            print(f"  {point_text(mine.point.sweep):<28}{gap.mean:>8.4f} [{gap.low:.4f}, {gap.high:.4f}]")
+            print(f"  {here if here == there else f'{here}, {there}':<28}{gap.mean:>8.4f} [{gap.low:.4f}, {gap.high:.4f}]")
 
 
 def _never_shown(trials: Sequence[Trial]) -> set[int]:
