@@ -17,10 +17,11 @@ _LOAD = """\
 import matplotlib.pyplot as plt
 import numpy as np
 
-results = np.load("results.npz")  # every array by name; results.files lists them
+with np.load("results.npz") as file:
+    results = dict(file)  # every array by name
 arms = results["arms"]
-sweep = {name.removeprefix("sweep/"): results[name] for name in results.files if name.startswith("sweep/")}
-metrics = sorted({name.split("/")[1] for name in results.files if name.startswith("metrics/")})
+sweep = {name.removeprefix("sweep/"): results[name] for name in results if name.startswith("sweep/")}
+metrics = sorted({name.split("/")[1] for name in results if name.startswith("metrics/")})
 print(", ".join(metrics))"""
 _TABLE = """\
 metric = METRIC

@@ -183,7 +183,8 @@ def test_every_format_takes_names(mixed: Store, tmp_path: Path, form: str) -> No
     assert all(path.stat().st_size for path in paths)
     assert form not in ("csv", "pgfplots", "booktabs") or all(name in text for name in ("text", "chain", "photographs"))
     if form == "npz":
-        assert list(np.load(paths[0])["sweep/source"]) == ["text", "chain", "photographs"]
+        with np.load(paths[0]) as file:
+            assert list(file["sweep/source"]) == ["text", "chain", "photographs"]
 
 
 @pytest.mark.slow
