@@ -16,7 +16,7 @@ from channel_sim.types import Evidence, Reconstruction
 from decoders.beam import check_vocabulary
 from decoders.lm_beam import filled
 from sources.models.model import MaskedModel
-from sources.packet_order import low_discrepancy, parted
+from sources.packet_order import in_order, parted
 
 _GROUPS = 8
 
@@ -109,7 +109,7 @@ class _Inference:
 
     def _weigh(self) -> None:
         """From what each token says of itself to what it is given the others: soft ones group by group, then the erased."""
-        order, erased = low_discrepancy(self.evidence.grid), self.evidence.erased
+        order, erased = in_order(self.evidence.grid), self.evidence.erased
         soft = order[~(self.evidence.known | erased)[order]]
         self._stand(soft)
         for places in parted(soft, _GROUPS):
@@ -131,7 +131,7 @@ class _Inference:
         """int32 [num_draws, unknown tokens]; draw i is the same however many are asked for, its uniforms whatever was lost."""
         uniforms = [key.child(draw).uniform(self.evidence.num_tokens) for draw in range(num_draws)]
         messages = [self.standing.copy() for _ in uniforms]
-        order = low_discrepancy(self.evidence.grid)
+        order = in_order(self.evidence.grid)
         for places in parted(order[~self.evidence.known[order]], num_rounds):
             for message in messages:
                 message[places] = -1

@@ -61,7 +61,9 @@ def _filled(received: Reconstruction) -> Reconstruction:
 
 
 def places_beside(grid: tuple[int, ...]) -> np.ndarray:
-    """int64 [places, 2 len(grid)]: the flat places next to each along every side; -1 = past the edge.
+    """int64 [places, 2 or 4]: the flat places next to each along the first two sides; -1 = past the edge.
+
+    A third side are the tokens of one cell, which are not beside each other.
 
     >>> places_beside((2, 3))[4].tolist()
     [1, -1, 3, 5]
@@ -69,5 +71,5 @@ def places_beside(grid: tuple[int, ...]) -> np.ndarray:
     ringed = np.pad(np.arange(np.prod(grid, dtype=np.int64)).reshape(grid), 1, constant_values=-1)
     inside = [slice(1, -1)] * len(grid)
     shifted = [ringed[(*inside[:axis], slice(1 + step, ringed.shape[axis] - 1 + step), *inside[axis + 1:])]
-               for axis in range(len(grid)) for step in (-1, 1)]
+               for axis in range(min(2, len(grid))) for step in (-1, 1)]
     return np.stack([one.ravel() for one in shifted], axis=1)

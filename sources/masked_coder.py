@@ -17,7 +17,7 @@ from channel_sim.stages import Coder
 from channel_sim.types import Evidence, Packets, Preamble, Reception, Tokens
 from sources.entropy import Lane, Writer, at_least_a_bit, coding_weights, in_rows
 from sources.models.model import MaskedModel
-from sources.packet_order import low_discrepancy, parted
+from sources.packet_order import in_packets, parted
 
 _LAYERS = 4
 _PLACES_AT_ONCE = 1 << 14
@@ -96,7 +96,7 @@ class MaskedEntropy(Coder):
         packets = Packets(
             bits=bits,
             num_bits=num_bits,
-            order=low_discrepancy(tokens.grid),
+            order=np.concatenate([np.zeros(0, np.int64), *plan.packets]),
             bounds=np.concatenate([[0], np.cumsum(counts)]),
             header=np.array([(packet, places[0], places.size) for packet, places in enumerate(plan.packets)]).reshape(-1, 3),
             header_bits=self.header_bits,
@@ -144,7 +144,7 @@ class MaskedEntropy(Coder):
                 one.recall(np.frombuffer(known, "<i4"))
 
     def _plan(self, grid: tuple[int, ...]) -> _Plan:
-        packets = parted(low_discrepancy(grid), self.num_packets)
+        packets = in_packets(grid, self.num_packets)
         slots = range(len(packets))
         kind, _, number = self.context.partition(":")
         if kind == "layered":

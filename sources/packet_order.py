@@ -40,6 +40,23 @@ def low_discrepancy(grid: tuple[int, ...]) -> np.ndarray:
     return found
 
 
+def in_packets(grid: tuple[int, ...], num_packets: int) -> list[np.ndarray]:
+    """int64: the places of each packet, at most `num_packets`: cells in the order of `low_discrepancy`, in equal numbers.
+
+    A grid of three sides has several tokens a cell, which go together: in a packet the first of all its cells, then the second.
+
+    >>> [places.tolist() for places in in_packets((2, 2, 2), 2)]
+    [[6, 0, 7, 1], [2, 4, 3, 5]]
+    """
+    cells, tokens = parted(low_discrepancy(grid[:2]), num_packets), np.arange(grid[2] if len(grid) == 3 else 1)
+    return [(len(tokens) * some + tokens[:, None]).ravel() for some in cells]
+
+
+def in_order(grid: tuple[int, ...]) -> np.ndarray:
+    """int64 [places]: every place once, as in a single packet."""
+    return np.concatenate([np.zeros(0, np.int64), *in_packets(grid, 1)])
+
+
 def parted(places: np.ndarray, num_parts: int) -> list[np.ndarray]:
     """`places` [n] in stretches of equal length, give or take one, none of them empty: at most `num_parts`."""
     bounds = np.arange(num_parts + 1) * places.size // num_parts

@@ -13,7 +13,7 @@ from sources.image_training import Settings, Trainer, training_key
 from sources.models.masked_grid_network import GridArchitecture, GridSizes, grid_network, masks, spread
 from sources.models.vq_network import KerasLayers, VqArchitecture, vq_network
 from sources.training_pictures import Collection, crops
-from sources.vq_image import Network, VqImage
+from sources.vq_image import Network, VqImage, nearest
 
 _REVIVED_EVERY = 50
 _LEAST_USED = 0.03  # of a code's fair share; less than that is unused
@@ -38,8 +38,9 @@ class GridSettings(GridSizes, Settings):
     tokenizer: str | None = Field(None, description="weights of vq_image whose tokens are trained on; default: the shipped ones")
     batch_pixels: int = Field(65536, ge=16, description="pixels of an update, one token for sixteen")
 
-    def architecture(self, vocab_size: int) -> GridArchitecture:
-        return GridArchitecture(vocab_size=vocab_size, **{name: getattr(self, name) for name in GridSizes.model_fields})
+    def architecture(self, stages: int, vocab_size: int) -> GridArchitecture:
+        sizes = {name: getattr(self, name) for name in GridSizes.model_fields}
+        return GridArchitecture(stages=stages, vocab_size=vocab_size, **sizes)
 
 
 class VqTrainer(Trainer):
@@ -67,11 +68,13 @@ class VqTrainer(Trainer):
         from keras import ops
 
         codes, use, sums = (as_array(self.model.state[name]) for name in ("codes", "use", "sums"))
-        share = max(float(use.sum()), 1.0) / use.size
-        unused = np.flatnonzero(use < _LEAST_USED * share)
-        vectors = as_array(self.architecture.encoded(self.model.layer, ops.convert_to_tensor(pictures))).reshape(-1, codes.shape[1])
-        codes[unused] = vectors[key.integers(len(vectors), unused.size)]
-        use[unused], sums[unused] = share, codes[unused] * share
+        vectors = as_array(self.architecture.encoded(self.model.layer, ops.convert_to_tensor(pictures))).reshape(-1, codes.shape[2])
+        for stage, (of_stage, used, sum_of) in enumerate(zip(codes, use, sums)):
+            share = max(float(used.sum()), 1.0) / used.size
+            unused = np.flatnonzero(used < _LEAST_USED * share)
+            of_stage[unused] = vectors[key.child(stage).integers(len(vectors), unused.size)]
+            used[unused], sum_of[unused] = share, of_stage[unused] * share
+            vectors = vectors - of_stage[nearest(of_stage[None], vectors[None])[0]]
         for name, values in (("codes", codes), ("use", use), ("sums", sums)):
             self.model.state[name].assign(values)
 
@@ -92,7 +95,7 @@ class GridTrainer(Trainer):
         tokenizer = VqImage(path=settings.tokenizer)
         self.collections, self.tokenizer_digest = collections, tokenizer.tokens_digest
         self._network = tokenizer.network()
-        self.architecture = settings.architecture(len(self._network.codes))
+        self.architecture = settings.architecture(*self._network.codes.shape[:2])
         network = grid_network(self.architecture, settings.precision)
         super().__init__(settings, network, self._initial(training_key(settings).child("weights")),
                          keras.losses.SparseCategoricalCrossentropy(from_logits=True))
@@ -108,26 +111,33 @@ class GridTrainer(Trainer):
         return self.bits(lambda given: np.asarray(self.model.predict_on_batch(given)))
 
     def bits(self, logits: Callable[[np.ndarray], np.ndarray]) -> float:
-        """Bits a token, averaged over the last 1/16 … 16/16 of the order in which tokens are sent, and over the collections.
+        """Bits a token, averaged over the last 1/16 … 16/16 of the order in which cells are sent, and over the collections.
 
-        It is about what coding in 16 rounds costs. `logits` of tokens [n, h, w], `mask` among them, are natural logarithms of
-        probabilities up to a constant, [n, h, w, vocab_size].
+        It is about what coding in 16 rounds costs. Each token of a cell is asked about with those before it known. `logits` of
+        tokens [n, h, w] (or [n, h, w, stages]), `mask` among them, are natural logarithms of probabilities up to a constant,
+        [..., vocab_size].
         """
-        costs = []
-        for tokens in self._measured:
-            known = np.arange(len(tokens))[:, None, None] % _MEASURED_SHARES / _MEASURED_SHARES
-            masked = spread(tokens.shape[1:]) >= known
-            exact = logits(np.where(masked, self.architecture.mask, tokens)).astype(np.float64)
-            exact -= exact.max(axis=3, keepdims=True)
-            chosen = np.take_along_axis(exact, tokens[..., None], 3)[..., 0] - np.log(np.exp(exact).sum(axis=3))
-            costs.append(np.mean([-one[where].mean() for one, where in zip(chosen, masked) if where.any()]) / np.log(2))
-        return float(np.mean(costs))
+        costs = [self._nats(logits, tokens, stage) for tokens in self._measured for stage in range(self.architecture.stages)]
+        return float(np.mean(costs) / np.log(2))
+
+    def _nats(self, logits: Callable[[np.ndarray], np.ndarray], tokens: np.ndarray, stage: int) -> float:
+        known = np.arange(len(tokens))[:, None, None] % _MEASURED_SHARES / _MEASURED_SHARES
+        unknown = spread(tokens.shape[1:3]) >= known
+        if tokens.ndim == 4:
+            unknown = unknown[..., None] & (np.arange(tokens.shape[3]) >= stage)
+        exact = logits(np.where(unknown, self.architecture.mask, tokens)).astype(np.float64)
+        exact -= exact.max(axis=-1, keepdims=True)
+        chosen = np.take_along_axis(exact, tokens[..., None], -1)[..., 0] - np.log(np.exp(exact).sum(axis=-1))
+        if tokens.ndim == 4:
+            unknown, chosen = unknown[..., stage], chosen[..., stage]
+        return float(np.mean([-one[where].mean() for one, where in zip(chosen, unknown) if where.any()]))
 
     def _initial(self, key: Key) -> dict[str, np.ndarray]:
         """Tokens that look alike begin alike: the first numbers of a token's vector are those of its code."""
         initial, codes = self.architecture.initial(key), self._network.codes
-        length = min(codes.shape[1], self.architecture.embedding)
-        initial["embedding"][:len(codes), :length] = ((codes - codes.mean(axis=0)) / (2 * codes.std()))[:, :length]
+        length = min(codes.shape[2], self.architecture.embedding)
+        for rows, one in zip(np.split(initial["embedding"], len(codes)), codes):
+            rows[:len(one), :length] = ((one - one.mean(axis=0)) / (2 * one.std()))[:, :length]
         return initial
 
 
@@ -136,8 +146,7 @@ def _tokens(network: Network, pictures: np.ndarray) -> np.ndarray:
     from keras import ops
 
     vectors = network.architecture.encoded(KerasLayers(network.layers.weights), ops.convert_to_tensor(pictures))
-    far = np.square(network.codes).sum(axis=1) - 2 * (ops.convert_to_numpy(vectors) @ network.codes.T)
-    return far.argmin(axis=-1).astype(np.int32)
+    return np.stack([nearest(network.codes, one) for one in ops.convert_to_numpy(vectors)])
 
 
 def _size(collection: Collection, settings: VqSettings | GridSettings) -> tuple[int, int]:

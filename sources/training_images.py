@@ -100,9 +100,9 @@ class _VqProduct(Product):
         weights = dict(self.trainer.best)
         use = weights.pop("use")
         del weights["sums"]
-        share = use / use.sum()
-        weights["mean"] = share @ weights["codes"]
-        bits = float(-(share * np.log2(np.maximum(share, 1e-12))).sum())
+        share = use / use.sum(axis=1, keepdims=True)
+        weights["mean"] = np.einsum("sc,scl->sl", share, weights["codes"])
+        bits = float(-(share * np.log2(np.maximum(share, 1e-12))).sum(axis=1).mean())
         config = self.description(architecture=self.trainer.architecture.model_dump(), order_0_bits=round(bits, 3))
         vq_image.save_network(self.out, weights, config)
         if finished:
@@ -115,9 +115,9 @@ class _VqProduct(Product):
     def _psnr_db(self, pictures: Sequence[np.ndarray]) -> float:
         """Of the mean squared error over whole pictures, as whoever uses the weights decodes them."""
         tokenizer = vq_image.VqImage(path=str(self.out))
-        codes, squares, pixels = tokenizer.network().codes, 0.0, 0
+        squares, pixels = 0.0, 0
         for one in pictures[:_MOST_MEASURED]:
-            decoded = tokenizer.pixels(codes[tokenizer.tokens(one)])[:one.shape[0], :one.shape[1]]
+            decoded = tokenizer.pixels(tokenizer.vectors(tokenizer.tokens(one)))[:one.shape[0], :one.shape[1]]
             squares += float(np.square(np.round(decoded) - one).sum())
             pixels += one.size
         return float(10 * np.log10(255 ** 2 * pixels / max(squares, 1e-9)))

@@ -25,7 +25,7 @@ SHIPPED = weights_file.FOLDER / "vq-image.safetensors"
 
 
 class Network(NamedTuple):
-    """What a weights file holds; codes float32 [num_codes, code_length], their mean in use float32 [code_length].
+    """What a weights file holds; codes float32 [stages, num_codes, code_length], their means in use float32 [stages, code_length].
 
     tokens_digest: SHA-256 of what the tokens depend on, which is not what decodes them
     """
@@ -35,7 +35,7 @@ class Network(NamedTuple):
     architecture: VqArchitecture
     layers: NumpyLayers
     codes: np.ndarray
-    mean: np.ndarray
+    means: np.ndarray
 
 
 class VqImage(Tokenizer):
@@ -61,7 +61,7 @@ class VqImage(Tokenizer):
 
     @property
     def vocab_size(self) -> int:
-        return len(self.network().codes)
+        return self.network().architecture.num_codes
 
     def digests(self) -> dict[str, str]:
         return {"path": self.network().digest}
@@ -101,23 +101,27 @@ class VqImage(Tokenizer):
         """(uint8 [H, W, C], missing bool [H, W])."""
         height, width, num_colours = reconstruction.content_shape
         vectors = self._vectors(reconstruction)
-        decoded = (self.pixels(one.reshape(*reconstruction.grid, -1)) for one in vectors)
+        decoded = (self.pixels(one.reshape(*reconstruction.grid[:2], -1)) for one in vectors)
         pixels: np.ndarray = sum(decoded, np.zeros(1, np.float32)) / np.float32(len(vectors))
         pixels = pixels[:height, :width]
         if num_colours == 1:
             pixels = pixels.mean(axis=2, keepdims=True)
-        missing = np.kron(reconstruction.lost.reshape(reconstruction.grid), np.ones((FACTOR, FACTOR), np.bool_))
+        lost = reconstruction.lost.reshape(*reconstruction.grid[:2], -1).any(axis=2)
+        missing = np.kron(lost, np.ones((FACTOR, FACTOR), np.bool_))
         return np.clip(np.round(pixels), 0, 255).astype(np.uint8), missing[:height, :width]
 
     def tokens(self, picture: np.ndarray) -> np.ndarray:
-        """int32 [ceil(H / 4), ceil(W / 4)] of uint8 [H, W, 1 or 3]."""
+        """int32 [ceil(H / 4), ceil(W / 4)] (or with [..., stages]) of uint8 [H, W, 1 or 3]."""
         network = self.network()
         beyond = [(0, -side % FACTOR) for side in picture.shape[:2]]
         whole = np.pad(np.broadcast_to(picture, (*picture.shape[:2], 3)), (*beyond, (0, 0)), mode="edge")
         with one_blas_thread():
-            vectors = network.architecture.encoded(network.layers, scaled(whole)[None])[0]
-            far = np.square(network.codes).sum(axis=1) - 2 * (vectors.reshape(-1, vectors.shape[2]) @ network.codes.T)
-        return far.argmin(axis=1).astype(np.int32).reshape(vectors.shape[:2])
+            return nearest(network.codes, network.architecture.encoded(network.layers, scaled(whole)[None])[0])
+
+    def vectors(self, tokens: np.ndarray) -> np.ndarray:
+        """float32 [h, w, code_length]: the code vectors of the tokens of each cell, summed."""
+        codes = self.network().codes
+        return codes[np.arange(len(codes)), tokens.reshape(*tokens.shape[:2], -1)].sum(axis=2)
 
     def pixels(self, vectors: np.ndarray) -> np.ndarray:
         """float32 [4h, 4w, 3] from 0 to 255 of code vectors float32 [h, w, code_length]."""
@@ -127,16 +131,18 @@ class VqImage(Tokenizer):
 
     def _vectors(self, reconstruction: Reconstruction) -> list[np.ndarray]:
         """float32 [n, code_length] of each picture whose mean is the content: one, or one a draw."""
-        network, restored = self.network(), reconstruction.origin != Origin.RECEIVED
-        vectors = network.codes[reconstruction.values]
+        codes, restored = self.network().codes, reconstruction.origin != Origin.RECEIVED
+        stage = np.arange(restored.size) % len(codes)
+        vectors = codes[stage, reconstruction.values]
         if reconstruction.draws is not None:
-            alternatives = [_replaced(vectors, restored, network.codes[draw]) for draw in reconstruction.draws]
+            alternatives = [_replaced(vectors, restored, codes[stage[restored], draw]) for draw in reconstruction.draws]
         elif reconstruction.blend is not None:
-            with one_blas_thread():
-                alternatives = [_replaced(vectors, restored, reconstruction.blend @ network.codes)]
+            alternatives = [_replaced(vectors, restored, _mixed(codes, stage[restored], reconstruction.blend))]
         else:
             alternatives = [vectors]
-        return [_replaced(one, reconstruction.lost, network.mean) for one in alternatives]
+        lost = reconstruction.lost
+        whole = [_replaced(one, lost, self.network().means[stage[lost]]) for one in alternatives]
+        return [one.reshape(-1, len(codes), codes.shape[2]).sum(axis=1) for one in whole]
 
 
 def save_network(file: Path, weights: dict[str, np.ndarray], config: dict[str, Any]) -> None:
@@ -154,7 +160,26 @@ def _load(file: Path, modified_ns: int) -> Network:
         if name.startswith("encode_") or name == "codes":
             told.update(name.encode() + weights[name].tobytes())
     architecture, layers = VqArchitecture(**config["architecture"]), NumpyLayers(weights)
-    return Network(digest, told.hexdigest(), architecture, layers, weights["codes"], weights["mean"])
+    codes = weights["codes"].reshape(architecture.stages, architecture.num_codes, architecture.code_length)
+    return Network(digest, told.hexdigest(), architecture, layers, codes, weights["mean"].reshape(len(codes), -1))
+
+
+def nearest(codes: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+    """int32 tokens [h, w], or [h, w, stages] if they are several, of vectors float32 [h, w, code_length]."""
+    left, tokens = vectors.reshape(-1, vectors.shape[2]), []
+    for of_stage in codes:
+        tokens.append((np.square(of_stage).sum(axis=1) - 2 * (left @ of_stage.T)).argmin(axis=1).astype(np.int32))
+        left = left - of_stage[tokens[-1]]
+    return np.stack(tokens, axis=-1).reshape(*vectors.shape[:2], *codes.shape[:1] * (len(codes) > 1))
+
+
+def _mixed(codes: np.ndarray, stage: np.ndarray, blend: np.ndarray) -> np.ndarray:
+    """float32 [tokens, code_length]: the codes of each token's stage, weighted by its row."""
+    mixed = np.empty((len(stage), codes.shape[2]), np.float32)
+    with one_blas_thread():
+        for number, of_stage in enumerate(codes):
+            mixed[stage == number] = blend[stage == number] @ of_stage
+    return mixed
 
 
 def _replaced(vectors: np.ndarray, where: np.ndarray, by: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ def lost_at(values, lost, grid, vocab_size=6) -> Evidence:
     return Evidence(known, np.where(known, values, 0), vocab_size, grid)
 
 
-@pytest.mark.parametrize("grid", [(1, 1), (1, 5), (4,), (3, 4), (2, 3, 4)])
+@pytest.mark.parametrize("grid", [(1, 1), (1, 5), (4,), (3, 4), (5, 2)])
 def test_beside_are_the_next_cells_along_each_side(grid):
     """Catches cells that wrap round an edge; reference: coordinates one by one."""
     for place, found in enumerate(places_beside(grid)):

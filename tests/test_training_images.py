@@ -73,7 +73,7 @@ def test_a_tokenizer_learns_and_what_it_writes_runs(tokenizer):
     assert seen == [(done, 240) for done in range(1, 241)]
     assert made == out.with_suffix(".md").read_text() and "stack.npy" in made and "| 240 |" in made
     model, whole = VqImage(path=str(out)), plain(4)
-    decoded = [model.pixels(model.network().codes[model.tokens(one)]) for one in whole]
+    decoded = [model.pixels(model.vectors(model.tokens(one))) for one in whole]
     assert np.mean([np.square(one - two).mean() for one, two in zip(decoded, whole)]) < 0.04 * 255 ** 2
     assert len({model.tokens(one).tobytes() for one in whole}) == 4
     errors = [10 ** (-value / 10) for value in config["psnr_db"].values()]
@@ -87,7 +87,7 @@ def test_a_masked_model_learns_and_what_it_writes_runs(folder, tokenizer):
     made = train_image_masked(settings, [folder / "stack.npy"], folder / "grid.safetensors")
     config = json.loads((folder / "grid.json").read_text())
     curve = [one["held_out"] for one in config["curve"]]
-    assert min(curve) < 1.5 and abs(config["integer_bits"] / min(curve) - 1) < 0.1  # four bits a token if nothing is known
+    assert min(curve) < 2 and abs(config["integer_bits"] / min(curve) - 1) < 0.1  # four bits a token if nothing is known
     assert f"{config['integer_bits']:.4f} in the integers" in made
     model = build("masked_models", {"name": "masked_grid", "path": str(folder / "grid.safetensors")}, "scenario.model")
     assert model.tokenizer_digest == VqImage(path=str(tokenizer[0])).tokens_digest

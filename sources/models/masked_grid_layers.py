@@ -18,7 +18,9 @@ MOST_REMEMBERED = 1 << 14
 
 
 class Network(NamedTuple):
-    """near int32 [25, tokens, channels]: what a token at each of the 25 places around adds; the rest as in training.
+    """near int32 [25 stages, tokens, channels]: what each token of each of the 25 places around adds; the rest as in training.
+
+    heads: one a stage
 
     last: what was made of the message before, if nobody has it in hands
     """
@@ -27,15 +29,15 @@ class Network(NamedTuple):
     near_bias: np.ndarray
     blocks: tuple[tuple[Dense, Dense], ...]
     merge: Dense
-    head: Dense
+    heads: tuple[Dense, ...]
     last: deque[Layers]
 
 
 def active_places(network: Network, message: np.ndarray, asked: np.ndarray, each: Each) -> np.ndarray:
     """float32 [places asked, channels], unit 2^-7: what is active after the last block."""
     layers = _last(network)
-    if layers is None or layers.grid != message.shape:
-        layers = Layers(network, message.shape)
+    if layers is None or layers.grid != message.shape[:2]:
+        layers = Layers(network, message.shape[:2])
     active = layers.active(message, asked, each)
     if layers.remembers:
         network.last.append(layers)
@@ -67,7 +69,7 @@ class Layers:
         padded = (grid[0] + 2, grid[1] + 2, network.near.shape[2])  # nothing stands outside
         self._active = [np.zeros(padded, np.uint8) for _ in range(num_layers)]
         self._fresh = [np.zeros(grid, np.bool_) for _ in range(num_layers)]
-        self._message = np.full(grid, -1, np.int32)
+        self._message = np.full((*grid, len(network.heads)), -1, np.int32)
 
     def active(self, message: np.ndarray, asked: np.ndarray, each: Each) -> np.ndarray:
         """As `active_places` has it."""
@@ -75,7 +77,8 @@ class Layers:
         missing = self._missing(asked)
         network, width = self._network, self.grid[1]
         mask, outside = network.near.shape[1] - 2, network.near.shape[1] - 1
-        tokens = np.pad(np.where(message < 0, mask, message), NEAR // 2, constant_values=outside)
+        around = (NEAR // 2, NEAR // 2)
+        tokens = np.pad(np.where(message < 0, mask, message), (around, around, (0, 0)), constant_values=outside)
         stream, active = self._streams[0], self._active[0]
         each(lambda places: _hear(stream, active, places, tokens, network.near, network.near_bias), missing[0])
         for layer, (inner, outer) in enumerate(network.blocks, 1):
@@ -85,7 +88,7 @@ class Layers:
 
     def _forget(self, message: np.ndarray) -> None:
         """What hears a place where `message` differs from the last."""
-        heard = message != self._message
+        heard = (message != self._message).any(axis=2)
         self._message = message.copy()
         for _ in range(NEAR // 2):
             heard = _around(heard)
@@ -120,15 +123,17 @@ def _around(marked: np.ndarray) -> np.ndarray:
 def _hear(stream: np.ndarray, active: np.ndarray, places: np.ndarray, tokens: np.ndarray, near: np.ndarray,
           bias: np.ndarray) -> None:
     """Set `stream` at `places` to what the tokens around add up to, and `active` to what of it is."""
-    width = tokens.shape[1] - NEAR + 1
+    width, stages = tokens.shape[1] - NEAR + 1, tokens.shape[2]
     for place in places:
         top, left = place // width, place % width
         total = stream[place]
         total[:] = bias
         for neighbour in range(NEAR * NEAR):
-            added = near[neighbour, tokens[top + neighbour // NEAR, left + neighbour % NEAR]]
-            for channel in range(total.size):
-                total[channel] += added[channel]
+            for stage in range(stages):
+                token = tokens[top + neighbour // NEAR, left + neighbour % NEAR, stage]
+                added = near[neighbour * stages + stage, token]
+                for channel in range(total.size):
+                    total[channel] += added[channel]
         _activate(active[top + 1, left + 1], total)
 
 

@@ -1,10 +1,10 @@
 """The masked model of a grid of tokens as it is trained: convolutions with a residual stream, in Keras 3.
 
-For tokens t [h, w], `mask` where one is unknown and `outside` around the grid:
+For tokens t [h, w, stages], `mask` where one is unknown and `outside` around the grid; those of a place stand one after another:
 
     x   = sum over the 5 × 5 neighbours n of tanh(embedding[t_n]) @ near_n  + near_bias         [h, w, channels]
     x  += act(sum over 3 × 3 of act(x) @ inner + inner_bias) @ outer + outer_bias               once a block; nothing outside
-    logits = act(act(x) @ merge + merge_bias) @ head + head_bias                                [h, w, vocab_size]
+    logits = act(act(x) @ merge + merge_bias) @ head + head_bias                                [h, w, stages vocab_size]
 
 act(x) = x cut to [0, 127/128], so that it is an 8-bit integer once rounded. A place hears its own token, so only what is masked is
 a target.
@@ -46,6 +46,7 @@ class GridArchitecture(GridSizes):
     """The sizes that the weights' shapes follow from; the mask comes first after the vocabulary, then what is outside."""
 
     vocab_size: int = Field(512, ge=2, le=65536, description="number of tokens")
+    stages: int = Field(1, ge=1, description="tokens of a place, each with an embedding and a head of its own")
 
     @property
     def mask(self) -> int:
@@ -59,11 +60,12 @@ class GridArchitecture(GridSizes):
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         wide = self.channels
-        matrices = {"near": (NEAR ** 2 * self.embedding, wide), "merge": (wide, self.merge), "head": (self.merge, self.vocab_size)}
+        matrices = {"near": (NEAR ** 2 * self.stages * self.embedding, wide), "merge": (wide, self.merge),
+                    "head": (self.merge, self.stages * self.vocab_size)}
         for block in range(self.blocks):
             matrices |= {f"inner_{block}": (9 * wide, wide), f"outer_{block}": (wide, wide)}
         biases = {f"{name}_bias": shape[1:] for name, shape in matrices.items()}
-        return {"embedding": (self.vocab_size + 2, self.embedding), **matrices, **biases}
+        return {"embedding": (self.stages * (self.vocab_size + 2), self.embedding), **matrices, **biases}
 
     def initial(self, key: Key) -> dict[str, np.ndarray]:
         """float32; activations begin within their range, blocks as nearly nothing."""
@@ -76,12 +78,14 @@ class GridArchitecture(GridSizes):
         return {name: value.astype(np.float32) for name, value in weights.items()}
 
 
-def masks(key: Key, count: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """(bool [count, height, width], True = masked; float32 of that shape, weights of the targets).
+def masks(key: Key, count: int, height: int, width: int, stages: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """(bool [count, height, width, stages], True = masked; float32 of that shape, weights of the targets); without the last axis
+    where a place has one token.
 
     In every grid another share is masked, evenly from (0, 1]: places drawn one by one, a stretch of the order in which tokens are
     sent (`sources.packet_order`), or what lies in some squares. Grids weigh alike whatever their share, but for small ones, as do
-    the rounds of a coder that goes from no token to all.
+    the rounds of a coder that goes from no token to all. In half of them the first tokens of some masked places are known, as they
+    are to a coder that sends first ones first.
     """
     share = 1 - key.child("share").uniform(count, 1, 1)
     kind = key.child("kind").uniform(count, 1, 1)
@@ -91,11 +95,16 @@ def masks(key: Key, count: int, height: int, width: int) -> tuple[np.ndarray, np
     square = np.take_along_axis(single.reshape(count, -1), ((down // side) * width + right // side).reshape(count, -1), 1)
     even = (spread((height, width)) + key.child("first").uniform(count, 1, 1)) % 1
     by_law = [single, even, square.reshape(single.shape)]
-    masked = np.where(kind < 0.5, by_law[0], np.where(kind < 0.85, by_law[1], by_law[2])) < share
+    rank = np.where(kind < 0.5, by_law[0], np.where(kind < 0.85, by_law[1], by_law[2]))
+    if stages > 1:
+        rank, share = rank[..., None], share[..., None]
+        thinner = np.maximum(1, 2 * key.child("first known").uniform(count, 1, 1, stages - 1))
+        share = share * np.cumprod(np.concatenate([np.ones_like(share), 2 - thinner], axis=3), axis=3)[..., ::-1]
+    masked = rank < share
     return masked, (masked / np.maximum(share, _LEAST_SHARE)).astype(np.float32)
 
 
-def spread(grid: tuple[int, int]) -> np.ndarray:
+def spread(grid: tuple[int, ...]) -> np.ndarray:
     """float64 [h, w] in [0, 1): what is below any threshold, or above, or between two, lies evenly over the grid."""
     order = low_discrepancy(grid)
     ranks = np.empty(order.size)
@@ -104,7 +113,7 @@ def spread(grid: tuple[int, int]) -> np.ndarray:
 
 
 def grid_network(architecture: GridArchitecture, precision: str = "float32") -> keras.Model:
-    """The Keras model: tokens int32 [n, h, w], masked ones included -> logits float32 [n, h, w, vocab_size].
+    """The Keras model: tokens int32 [n, h, w] or [n, h, w, stages], masked ones included -> logits float32 [..., vocab_size].
 
     `precision` is that of the products ("float32" or "bfloat16"); everything else is float32.
     """
@@ -121,14 +130,18 @@ def grid_network(architecture: GridArchitecture, precision: str = "float32") -> 
             self.state: dict[str, Any] = {}
 
         def call(self, tokens: Any) -> Any:
-            border = NEAR // 2
-            padded = ops.pad(tokens, ((0, 0), (border, border), (border, border)), constant_values=architecture.outside)
-            given = ops.take(ops.tanh(self.weight["embedding"]), padded, axis=0)
-            stream = self._sums(given, "near", NEAR, "valid")
+            border, (height, width) = NEAR // 2, ops.shape(tokens)[1:3]
+            cells = ops.reshape(tokens, (-1, height, width, architecture.stages))
+            padded = ops.pad(cells, ((0, 0), (border, border), (border, border), (0, 0)), constant_values=architecture.outside)
+            rows = padded + (architecture.vocab_size + 2) * ops.arange(architecture.stages, dtype=padded.dtype)
+            given = ops.take(ops.tanh(self.weight["embedding"]), rows, axis=0)
+            flat = ops.reshape(given, (-1, height + 2 * border, width + 2 * border, architecture.stages * architecture.embedding))
+            stream = self._sums(flat, "near", NEAR, "valid")
             for block in range(architecture.blocks):
                 inner = active(self._sums(active(stream), f"inner_{block}", 3, "same"))
                 stream = stream + self._sums(inner, f"outer_{block}", 1, "same")
-            return self._sums(active(self._sums(active(stream), "merge", 1, "same")), "head", 1, "same")
+            logits = self._sums(active(self._sums(active(stream), "merge", 1, "same")), "head", 1, "same")
+            return ops.reshape(logits, (*ops.shape(tokens), architecture.vocab_size))
 
         def _sums(self, given: Any, name: str, side: int, padding: str) -> Any:
             kernel = ops.reshape(self.weight[name], (side, side, given.shape[3], -1))

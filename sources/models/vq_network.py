@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 FACTOR = 4
 """Pixels of a cell's side."""
+_CELL = 3 * FACTOR**2
 _COMMITMENT = 0.25
 _MEMORY = 0.99  # of the running means
 _PLACES_AT_ONCE = 1024
@@ -58,6 +59,8 @@ class VqArchitecture(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     num_codes: int = Field(512, ge=2, le=65536, description="token values")
+    stages: int = Field(1, ge=1, le=8, description="tokens of a cell, each of what those before it leave")
+    alone: bool = Field(False, description="whether tokens tell of their own cell's pixels only")
     code_length: int = Field(32, ge=1, description="length of a code vector")
     channels: int = Field(96, ge=1, description="of the layers on the grid of tokens")
     fine_channels: int = Field(48, ge=1, description="of the layers on the grid twice as fine")
@@ -67,10 +70,13 @@ class VqArchitecture(BaseModel):
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Of every weight that is trained by gradients."""
         wide, fine, code = self.channels, self.fine_channels, self.code_length
-        kernels = {"encode_fine": (3, 12, fine), "encode_coarse": (3, 4 * fine, wide), "encode_code": (1, wide, code),
-                   "decode_code": (3, code, wide), "decode_fine": (3, wide, 4 * fine), "decode_pixels": (3, fine, 12)}
-        blocks = {f"encode_{block}": wide for block in range(self.encoder_blocks)}
-        blocks |= {f"decode_{block}": wide for block in range(self.decoder_blocks)} | {"decode_last": fine}
+        kernels = {"decode_code": (3, code, wide), "decode_fine": (3, wide, 4 * fine), "decode_pixels": (3, fine, 12)}
+        blocks = {f"decode_{block}": wide for block in range(self.decoder_blocks)} | {"decode_last": fine}
+        if self.alone:
+            kernels |= {"encode_cell": (1, _CELL, code), "decode_cell": (1, code, _CELL)}
+        else:
+            kernels |= {"encode_fine": (3, 12, fine), "encode_coarse": (3, 4 * fine, wide), "encode_code": (1, wide, code)}
+            blocks |= {f"encode_{block}": wide for block in range(self.encoder_blocks)}
         for name, size in blocks.items():
             kernels |= {f"{name}_inner": (3, size, size), f"{name}_outer": (1, size, size)}
         matrices = {name: (side, side, taken, given) for name, (side, taken, given) in kernels.items()}
@@ -80,13 +86,19 @@ class VqArchitecture(BaseModel):
         """float32; a block begins as nearly nothing."""
         weights = {}
         for name, shape in self.shapes().items():
-            gain = {"bias": 0.0, "outer": 0.3}.get(name.split("_")[-1], 1.0)
+            gain = {"bias": 0.0, "outer": 0.3, "pixels": 0.1 if self.alone else 1.0}.get(name.split("_")[-1], 1.0)
             scale = gain * (2.0 / np.prod(shape[:-1])) ** 0.5
             weights[name] = (key.child(name).normal(*shape) * scale).astype(np.float32)
+        if self.alone:  # a cell's vector begins as its pixels, turned
+            turned = np.linalg.qr(key.child("turned").normal(_CELL, _CELL))[0][:, :self.code_length]
+            weights["encode_cell"][0, 0] = 2 * np.resize(turned.T, (self.code_length, _CELL)).T
+            weights["decode_cell"][0, 0] = np.linalg.pinv(weights["encode_cell"][0, 0])
         return weights
 
     def encoded(self, layers: Layers, pictures: Any) -> Any:
         """[n, h, w, 3] in [-1, 1] -> [n, h/4, w/4, code_length]."""
+        if self.alone:
+            return layers.convolved(layers.folded(layers.folded(pictures)), "encode_cell")
         fine = layers.rectified(layers.convolved(layers.folded(pictures), "encode_fine"))
         coarse = layers.convolved(layers.folded(fine), "encode_coarse")
         for block in range(self.encoder_blocks):
@@ -99,7 +111,8 @@ class VqArchitecture(BaseModel):
         for block in range(self.decoder_blocks):
             coarse = _block(layers, coarse, f"decode_{block}")
         fine = _block(layers, layers.unfolded(layers.convolved(layers.rectified(coarse), "decode_fine")), "decode_last")
-        return layers.unfolded(layers.convolved(layers.rectified(fine), "decode_pixels"))
+        pixels = layers.unfolded(layers.convolved(layers.rectified(fine), "decode_pixels"))
+        return pixels + layers.unfolded(layers.unfolded(layers.convolved(codes, "decode_cell"))) if self.alone else pixels
 
 
 def _block(layers: Layers, given: Any, name: str) -> Any:
@@ -116,7 +129,7 @@ def vq_network(architecture: VqArchitecture, precision: str = "float32") -> kera
     import keras
     from keras import ops
 
-    sizes = (architecture.num_codes, architecture.code_length)
+    used = (architecture.stages, architecture.num_codes)
 
     class Vq(keras.Model):
         """Weights as in `VqArchitecture.shapes`."""
@@ -125,33 +138,37 @@ def vq_network(architecture: VqArchitecture, precision: str = "float32") -> kera
             super().__init__()
             self.weight = {name: self.add_weight(shape=shape, initializer="zeros", name=name)
                            for name, shape in architecture.shapes().items()}
-            shapes = {"codes": sizes, "use": sizes[:1], "sums": sizes}
+            shapes = {"codes": (*used, architecture.code_length), "use": used, "sums": (*used, architecture.code_length)}
             self.state = {name: self.add_weight(shape=shape, initializer="zeros", trainable=False, name=name)
                           for name, shape in shapes.items()}
             self.layer = KerasLayers(self.weight, precision)
 
         def call(self, pictures: Any, training: bool = False) -> Any:
             vectors = architecture.encoded(self.layer, pictures)
-            nearest = self.nearest(vectors)
-            chosen = ops.take(self.state["codes"], nearest, axis=0)
+            chosen, seen = ops.zeros_like(vectors), []
+            for stage in range(architecture.stages):
+                left = ops.stop_gradient(vectors) - chosen
+                nearest = _nearest(left, self.state["codes"][stage])
+                chosen = chosen + ops.take(self.state["codes"][stage], nearest, axis=0)
+                seen.append((left, nearest))
             if training:
-                self._remember(ops.stop_gradient(vectors), nearest)
+                self._remember(seen)
             self.add_loss(_COMMITMENT * ops.mean(ops.square(vectors - ops.stop_gradient(chosen))))
             return architecture.decoded(self.layer, vectors + ops.stop_gradient(chosen - vectors))
 
-        def nearest(self, vectors: Any) -> Any:
-            """Tokens int32 [n, h, w] of vectors [n, h, w, code_length]."""
-            codes = self.state["codes"]
-            far = ops.sum(ops.square(codes), 1) - 2 * ops.matmul(vectors, ops.transpose(codes))
-            return ops.argmin(far, axis=-1)
+        def _remember(self, seen: list[tuple[Any, Any]]) -> None:
+            """Bring the codes up to date with the (vectors, nearest codes) of each stage."""
+            flat = [ops.reshape(vectors, (-1, architecture.code_length)) for vectors, _ in seen]
+            which = [ops.one_hot(ops.reshape(nearest, (-1,)), architecture.num_codes, dtype="float32") for _, nearest in seen]
+            fresh = {"use": ops.stack([ops.sum(one, 0) for one in which]),
+                     "sums": ops.stack([ops.matmul(ops.transpose(one), vectors) for one, vectors in zip(which, flat)])}
+            for name, brought in fresh.items():
+                self.state[name].assign(_MEMORY * self.state[name] + (1 - _MEMORY) * brought)
+            self.state["codes"].assign(self.state["sums"] / ops.maximum(self.state["use"], 1e-6)[..., None])
 
-        def _remember(self, vectors: Any, nearest: Any) -> None:
-            flat = ops.reshape(vectors, (-1, sizes[1]))
-            which = ops.one_hot(ops.reshape(nearest, (-1,)), sizes[0], dtype="float32")
-            use, sums = self.state["use"], self.state["sums"]
-            use.assign(_MEMORY * use + (1 - _MEMORY) * ops.sum(which, 0))
-            sums.assign(_MEMORY * sums + (1 - _MEMORY) * ops.matmul(ops.transpose(which), flat))
-            self.state["codes"].assign(sums / ops.maximum(use, 1e-6)[:, None])
+    def _nearest(vectors: Any, codes: Any) -> Any:
+        far = ops.sum(ops.square(codes), 1) - 2 * ops.matmul(vectors, ops.transpose(codes))
+        return ops.argmin(far, axis=-1)
 
     return Vq()
 
