@@ -16,18 +16,19 @@ from channel_sim.types import Evidence, Origin, Reconstruction, hard_decision
 class NeighbourMean(Decoder):
     """A lost token becomes the mean of the vectors of those beside it on the grid, holes filled from their rim inwards.
 
-    Beside are the next cells along each side of the grid, four in a picture, two in a sequence; those that are known count alike.
-    Cells without such wait until the ones around them are filled, and then count these. The mean is the tokenizer's to take:
-    `blend` says how much of each token value is in it. `values` are the weightiest value, of equals the smallest, for tokenizers
-    without vectors. If nothing arrived, all is LOST. Soft tokens take the hard decision of decoder `none` and then count as known.
-    No posterior. The confidence of a filled token is (equal + 1/2) / (pairs + 1), where `equal` of the item's `pairs` of received
-    tokens beside each other are equal: an estimate for lone holes, too high for wide ones.
+    Beside are the next cells along the first two sides of the grid, four in a picture, two in a sequence; those that are known
+    count alike. Where a cell has several tokens, first ones hear first ones alone, second ones second ones. Cells without such
+    wait until the ones around them are filled, and then count these. The mean is the tokenizer's to take: `blend` says how much of
+    each token value is in it. `values` are the weightiest value, of equals the smallest, for tokenizers without vectors. If
+    nothing arrived, or no second tokens, all of these are LOST. Soft tokens take the hard decision of decoder `none` and then
+    count as known. No posterior. The confidence of a filled token is (equal + 1/2) / (pairs + 1), where `equal` of the item's
+    `pairs` of received tokens beside each other are equal: an estimate for lone holes, too high for wide ones.
 
     Source: Y. Wang, Q.-F. Zhu, "Error control and concealment for video communication: a review", Proc. IEEE 86 (1998), on spatial
     interpolation from what surrounds a lost block; here in the space of vectors.
     """
 
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int] = 2
     source: ClassVar[str] = "Y. Wang, Q.-F. Zhu, Proc. IEEE 86 (1998)"
     states_posterior: ClassVar[bool] = False
 
@@ -43,19 +44,20 @@ def _filled(received: Reconstruction) -> Reconstruction:
     weights = np.zeros((lost.size, received.vocab_size), np.float32)
     weights[np.flatnonzero(~lost), received.values[~lost]] = 1
     filled = ~lost
-    while not filled.all():
-        there = (beside >= 0) & filled[beside]
-        rim = np.flatnonzero(~filled & there.any(axis=1))
+    there = (beside >= 0) & filled[beside]
+    while (rim := np.flatnonzero(~filled & there.any(axis=1))).size:
         sums = np.add.reduce([weights[beside[rim, side]] * there[rim, side, None] for side in range(beside.shape[1])])
         weights[rim] = sums / there[rim].sum(axis=1, keepdims=True)
         filled[rim] = True
+        there = (beside >= 0) & filled[beside]
+    weights[~filled, 0] = 1  # read by nobody
     pairs = ((beside >= 0) & ~lost[beside])[~lost]
     equal = pairs & (received.values[beside] == received.values[:, None])[~lost]
     return replace(
         received,
         values=np.where(lost, weights.argmax(axis=1), received.values).astype(np.int32),
-        origin=np.where(lost, Origin.CONCEALED, received.origin).astype(np.uint8),
-        confidence=np.where(lost, (equal.sum() + 0.5) / (pairs.sum() + 1), received.confidence).astype(np.float32),
+        origin=np.where(lost & filled, Origin.CONCEALED, received.origin).astype(np.uint8),
+        confidence=np.where(lost & filled, (equal.sum() + 0.5) / (pairs.sum() + 1), received.confidence).astype(np.float32),
         blend=weights[received.origin != Origin.RECEIVED],
     )
 

@@ -44,12 +44,14 @@ def in_packets(grid: tuple[int, ...], num_packets: int) -> list[np.ndarray]:
     """int64: the places of each packet, at most `num_packets`: cells in the order of `low_discrepancy`, in equal numbers.
 
     A grid of three sides has several tokens a cell, which go together: in a packet the first of all its cells, then the second.
+    None where there are no tokens.
 
     >>> [places.tolist() for places in in_packets((2, 2, 2), 2)]
     [[6, 0, 7, 1], [2, 4, 3, 5]]
     """
-    cells, tokens = parted(low_discrepancy(grid[:2]), num_packets), np.arange(grid[2] if len(grid) == 3 else 1)
-    return [(len(tokens) * some + tokens[:, None]).ravel() for some in cells]
+    tokens = np.arange(prod(grid[2:]))
+    cells = parted(low_discrepancy(grid[:2]), num_packets) if tokens.size else []
+    return [(tokens.size * some + tokens[:, None]).ravel() for some in cells]
 
 
 def in_order(grid: tuple[int, ...]) -> np.ndarray:

@@ -45,6 +45,49 @@ def test_wide_holes_are_filled_from_the_rim():
     np.testing.assert_allclose(found.blend[:, 1:5], [[0.5, 0, 0, 0.5], [0, 1, 0, 0]])
 
 
+def by_loops(values, lost, grid, vocab_size):
+    """{lost place: its weights float64 [vocab_size]}, rim by rim; tokens hear those of their own stage in the cells beside."""
+    weights = {place: np.eye(vocab_size)[values[place]] for place in range(len(values)) if place not in lost}
+    waiting = set(lost)
+    while waiting:
+        filled = {}
+        for place in waiting:
+            *cell, stage = (int(at) for at in np.unravel_index(place, grid))
+            beside = [neighbour * grid[2] + stage for neighbour in neighbours(grid[:2], int(np.ravel_multi_index(cell, grid[:2])))]
+            heard = [weights[one] for one in beside if one in weights]
+            if heard:
+                filled[place] = np.mean(heard, axis=0)
+        if not filled:
+            break
+        weights |= filled
+        waiting -= set(filled)
+    return {place: weights[place] for place in lost if place in weights}
+
+
+@pytest.mark.parametrize("grid", [(4, 5, 2), (1, 6, 3), (3, 3, 1)])
+def test_of_several_tokens_a_cell_each_hears_those_of_its_own_stage(grid):
+    """Catches codes of one stage mixed into another, whose vectors are differences, and a cell that is beside itself."""
+    for item in range(6):
+        key = Key(4).child(item)
+        values, size = key.integers(6, int(np.prod(grid))), int(np.prod(grid))
+        lost = np.flatnonzero(key.child("lost").uniform(size) < 0.15 * (item + 1)).tolist()
+        found, expected = restored(lost_at(values, lost, grid)), by_loops(values, lost, grid, 6)
+        assert np.flatnonzero(found.lost).tolist() == [place for place in lost if place not in expected]
+        for place, row in zip(lost, found.blend, strict=True):
+            if place in expected:
+                np.testing.assert_allclose(row, expected[place], atol=1e-6)
+                assert found.values[place] == row.argmax() and found.origin[place] == Origin.CONCEALED
+
+
+def test_a_stage_of_which_nothing_arrived_is_given_up():
+    """Catches a search for neighbours that never ends, and tokens that nobody knows passed off as concealed."""
+    second = np.arange(1, 24, 2)
+    found = restored(lost_at(np.arange(24) % 6, [0, *second.tolist()], (3, 4, 2)))
+    assert np.array_equal(np.flatnonzero(found.lost), second) and found.origin[0] == Origin.CONCEALED
+    assert not found.values[second].any() and not found.confidence[second].any()
+    np.testing.assert_allclose(found.blend[0], np.eye(6)[[2, 8 % 6]].mean(axis=0))
+
+
 def test_soft_tokens_are_decided_and_then_known():
     """Catches soft tokens among the holes, and rows of the blend that belong to other tokens."""
     llr = np.zeros((3, 3), np.float32)
