@@ -9,7 +9,7 @@ from scipy.stats import binom
 from channel_sim.bits import BinarySymmetric
 from channel_sim.checks import RequestError
 from channel_sim.keys import Key
-from channel_sim.losses import GilbertElliott, Ideal, PacketLoss
+from channel_sim.losses import Ideal, PacketLoss
 from channel_sim.parity import ReedSolomon
 from channel_sim.priority import Priority
 from channel_sim.theory.priority import best_layers, mean_quality
@@ -135,18 +135,6 @@ def test_more_arrivals_never_shorten_the_prefix():
         reception = send(protection, packets, LosesRows(rows=tuple(order[arrived:].tolist()))).reception
         prefixes.append(int(np.argmax(np.append(reception.lost, True))))
     assert prefixes == sorted(prefixes) and prefixes[-1] == 700 and len(set(prefixes)) >= 5
-
-
-@pytest.mark.parametrize("channel", [GilbertElliott(loss_rate=0.3), GilbertElliott(loss_rate=0.3, slot_bits=30),
-                                     BinarySymmetric(flip_probability=0.002, crc="crc16")], ids=repr)
-@pytest.mark.parametrize("protection", [Priority(), Priority(target_uses=3000)], ids=repr)
-def test_an_item_does_not_depend_on_its_neighbours(protection, channel):
-    """Catches a batch that shares draws, and an item of no packets."""
-    items, keys = [coded_text(count) for count in (0, 33, 160, 500)], [Key(5).child(item) for item in range(4)]
-    for one, packets, key in zip(protection.send(items, channel, keys), items, keys, strict=True):
-        alone = protection.send([packets], channel, [key])[0]
-        assert np.array_equal(one.reception.llr, alone.reception.llr) and one.ledger == alone.ledger
-        assert one.counts == alone.counts and one.card == alone.card
 
 
 def test_a_missed_error_is_counted_and_never_crashes():

@@ -12,6 +12,7 @@ from channel_sim.keys import Key
 from channel_sim.link import CodedLink
 from channel_sim.losses import GilbertElliott, Ideal, PacketLoss, PacketLossChannel
 from channel_sim.parity import ReedSolomon
+from channel_sim.priority import Priority
 from channel_sim.protection import NoProtection, Repeat
 from channel_sim.types import Packets, Tokens
 from sources.fixed_length import FixedLength
@@ -369,11 +370,11 @@ def test_what_is_late_is_counted_in_packet_times():
 
 
 @pytest.mark.parametrize("protection", [NoProtection(interleave_depth=3), ReedSolomon(interleave_depth=2), Repeat(copies=3),
-                                        Arq(feedback_loss_rate=0.2, deadline=40)], ids=repr)
+                                        Arq(feedback_loss_rate=0.2, deadline=40), Priority(), Priority(target_uses=3000)], ids=repr)
 @pytest.mark.parametrize("channel", [GilbertElliott(loss_rate=0.3), GilbertElliott(loss_rate=0.3, slot_bits=30),
                                      BinarySymmetric(flip_probability=0.002, crc="crc16")], ids=repr)
 def test_a_protected_item_does_not_depend_on_its_neighbours(protection, channel):
-    """Catches a round that items share, and an item of no packets."""
+    """Catches a round or draws that items share, and an item of no packets."""
     items, keys = [coded_text(count) for count in (0, 33, 160, 500)], [Key(12).child(item) for item in range(4)]
     for one, packets, key in zip(protection.send(items, channel, keys), items, keys, strict=True):
         alone = protection.send([packets], channel, [key])[0]
