@@ -115,21 +115,25 @@ def untrained_denoiser(file: Path) -> None:
     save_weights(file, weights, {}, diffusion.FORMAT)
 
 
-def untrained_vq(file: Path) -> str:
+def untrained_vq(file: Path, **sizes: Any) -> str:
     """Weights of a small picture tokenizer as drawn; its codes are vectors of a picture of noise, so that all are in use."""
-    architecture = VqArchitecture(num_codes=16, code_length=6, channels=8, fine_channels=4, encoder_blocks=1, decoder_blocks=1)
+    small = {"num_codes": 16, "code_length": 6, "channels": 8, "fine_channels": 4, "encoder_blocks": 1, "decoder_blocks": 1}
+    architecture = VqArchitecture(**small | sizes)
     weights = architecture.initial(ROOT.child("vq"))
     noise = 2 * ROOT.child("noise").uniform(1, 16, 16, 3).astype(np.float32) - 1
-    codes = architecture.encoded(NumpyLayers(weights), noise).reshape(16, 6)
-    save_network(file, weights | {"codes": codes, "mean": codes.mean(axis=0)}, {"architecture": architecture.model_dump()})
+    vectors = architecture.encoded(NumpyLayers(weights), noise).reshape(16, -1)
+    codes = np.stack([vectors / 2**stage for stage in range(architecture.stages)])
+    save_network(file, weights | {"codes": codes, "mean": codes.mean(axis=1)}, {"architecture": architecture.model_dump()})
     return str(file)
 
 
 def untrained_grid(file: Path, tokenizer: str) -> str:
     """Weights of a small masked model of that tokenizer's tokens as drawn, but sure of itself."""
-    weights = GridArchitecture(vocab_size=16, embedding=8, channels=12, blocks=2, merge=16).initial(ROOT.child("grid"))
+    of_tokens = VqImage(path=tokenizer)
+    weights = GridArchitecture(vocab_size=16, stages=of_tokens.network().architecture.stages, embedding=8, channels=12, blocks=2,
+                               merge=16).initial(ROOT.child("grid"))
     weights["head"] *= 8
-    tokens = {"name": "vq_image", "tokens_sha256": VqImage(path=tokenizer).tokens_digest}
+    tokens = {"name": "vq_image", "tokens_sha256": of_tokens.tokens_digest}
     save_weights(file, fixed_point.quantise(weights), {"tokenizer": tokens}, masked_grid.FORMAT)
     return str(file)
 
