@@ -23,7 +23,7 @@ from reports.realism import kernel_distance
 from reports.statistics import clopper_pearson
 from sources.models import weights_file
 from sources.models.classifier import FORMAT, Network, Opinion
-from sources.training_classifier import read_labelled
+from sources.training.classifier import read_labelled
 
 Damage = Callable[[np.ndarray, Key], np.ndarray]
 

@@ -25,8 +25,8 @@ from channel_sim.keys import Key
 from sources.models.diffusion import Denoiser, DiffusionSmall
 from sources.models.diffusion_network import SIDE
 from sources.models.diffusion_prior import UNIT, GaussianPrior
-from sources.training_diffusion import MEASURED_LEVELS, noisy_pictures
-from sources.training_pictures import crops, read_collections
+from sources.training.diffusion import MEASURED_LEVELS, noisy_pictures
+from sources.training.image_data import crops, read_collections
 
 KEY = Key(1).child("denoising")
 FITTED, DRAWS, AT_ONCE = 40_000, 1000, 2000

@@ -29,8 +29,8 @@ from decoders.ngram import NGramRestorer
 from reports.figures import COLUMN_INCHES, render, style
 from sources.coder import Entropy
 from sources.models.ngram import NGram
-from sources.text_lanes import messages
-from sources.training import train_ngram
+from sources.training.ngram import train_ngram
+from sources.training.text_lanes import messages
 
 MESSAGE_BYTES = 1024
 MEGABYTES = 2.0

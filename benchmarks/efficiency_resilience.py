@@ -37,7 +37,7 @@ from sources.models.neural import TextByteSmall, TextSmall
 from sources.models.ngram import NGram
 from sources.models.placebos import NGramDna, ShuffledContext, Unigram
 from sources.models.uniform import Uniform
-from sources.training import train_ngram
+from sources.training.ngram import train_ngram
 
 ORDERS = (2, 3, 4, 5, 6, 8)
 MEGABYTES = (0.05, 0.2, 0.8)

@@ -18,7 +18,7 @@ from channel_sim.types import Evidence, Item
 from decoders.lm_beam import LmBeam
 from sources.bpe import Bpe
 from sources.models.neural import TextSmall
-from sources.text_lanes import messages, set_aside
+from sources.training.text_lanes import messages, set_aside
 
 WIDTHS = (16, 64)
 WEIGHTS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.7)

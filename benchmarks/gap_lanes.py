@@ -22,7 +22,7 @@ from decoders.lm_beam import LmBeam
 from sources.bpe import Bpe
 from sources.models.masked import TextMaskedSmall
 from sources.models.neural import TextByteSmall, TextSmall
-from sources.text_lanes import messages, set_aside
+from sources.training.text_lanes import messages, set_aside
 
 ALONE = 4
 ROUNDS = (1, 2, 3)

@@ -20,7 +20,7 @@ from decoders.lm_beam import LmBeam
 from sources.bpe import Bpe
 from sources.models.masked import TextMaskedSmall
 from sources.models.neural import TextSmall
-from sources.text_lanes import messages, set_aside
+from sources.training.text_lanes import messages, set_aside
 
 
 def main(path: Path, num_items: int, aside: bool) -> None:

@@ -16,7 +16,7 @@ from channel_sim.keys import Key
 from channel_sim.types import Evidence
 from decoders.ngram import NGramRestorer
 from sources.text import python_docs
-from sources.text_lanes import messages
+from sources.training.text_lanes import messages
 
 PATHS = (512, 256, 128, 64)
 LOSSES = ((0.05, 1), (0.1, 1), (0.2, 1), (0.4, 1), (0.1, 8))

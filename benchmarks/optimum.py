@@ -34,7 +34,7 @@ from sources.models.markov import ExactMarkov
 from sources.models.model import CausalModel, FiniteContextModel
 from sources.models.ngram import NGram
 from sources.synthetic import HiddenMarkov, Markov
-from sources.training import train_ngram
+from sources.training.ngram import train_ngram
 
 NUM_SYMBOLS = 1000
 ORDER = 3

@@ -21,7 +21,7 @@ from reports.figures import COLUMN_INCHES, arm_look, render, style
 from scenarios import catalogue
 from sources.models.model import CausalModel
 from sources.models.ngram import NGram, save_weights
-from sources.training import count, prune
+from sources.training.ngram import count, prune
 
 ORDER, LEVEL_RATIO = 8, 1.3
 DATA_SETS = {"1 MB": 1e6, "10 MB": 1e7, "100 MB": 1e8, "1 GB": 1e9}

@@ -16,9 +16,9 @@ from sources.entropy import encode_lanes
 from sources.models import fixed_point, neural, weights_file
 from sources.models.model import CausalModel
 from sources.models.stored import save_weights
-from sources.recurrent_training import Settings, Trainer
 from sources.text import read_data
-from sources.text_lanes import messages
+from sources.training.recurrent import Settings, Trainer
+from sources.training.text_lanes import messages
 
 MESSAGE_BYTES = 1024
 

@@ -24,7 +24,7 @@ from channel_sim.types import Item
 from scenarios import catalogue
 from sources.coder import Entropy
 from sources.models.model import CausalModel
-from sources.text_lanes import messages
+from sources.training.text_lanes import messages
 
 MESSAGE_BYTES = 1024
 ZSTD_DICTIONARY_BYTES, DICTIONARY_SAMPLES = 110 << 10, 8000

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sources.recurrent_training import Settings, Trainer
+from sources.training.recurrent import Settings, Trainer
 
 
 def main() -> None:

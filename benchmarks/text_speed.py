@@ -29,7 +29,7 @@ from scenarios import catalogue
 from sources.entropy import Lane, decode_lanes, encode_lanes
 from sources.models.model import CausalModel
 from sources.models.recurrent import Architecture, network
-from sources.text_lanes import messages
+from sources.training.text_lanes import messages
 
 MESSAGE_BYTES = 1024
 LANES = (1, 4, 16, 64, 256)

@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks.small_trainings import coded_bits, rate, trained
 from sources.bpe import train_bpe
 from sources.models.neural import Recurrent
-from sources.recurrent_training import Settings
+from sources.training.recurrent import Settings
 
 SIZES = {"small": (64, 128), "larger": (128, 384)}
 """Name -> (embedding, hidden)."""

@@ -36,7 +36,7 @@ def add_trainers(models: Any) -> None:
 
 def _ngram(options: argparse.Namespace) -> int:
     from scenarios.progress import Progress
-    from sources.training import train_ngram
+    from sources.training.ngram import train_ngram
 
     with Progress("ngram") as progress:
         card = train_ngram(options.data, options.out, order=options.order, max_megabytes=options.max_megabytes, progress=progress)
@@ -138,7 +138,7 @@ def _add_text(models: Any) -> None:
 
 
 def _text(options: argparse.Namespace) -> int:
-    from sources.training_text import train_text
+    from sources.training.text import train_text
 
     return _trained("text", train_text, options)
 
@@ -155,25 +155,25 @@ def _add_pictures(models: Any, name: str, what: str, function: Callable[[argpars
 
 
 def _vq_image(options: argparse.Namespace) -> int:
-    from sources.training_images import train_vq_image
+    from sources.training.images import train_vq_image
 
     return _trained("vq-image", train_vq_image, options)
 
 
 def _image_masked(options: argparse.Namespace) -> int:
-    from sources.training_images import train_image_masked
+    from sources.training.images import train_image_masked
 
     return _trained("image-masked", train_image_masked, options)
 
 
 def _bytes(options: argparse.Namespace) -> int:
-    from sources.training_neighbourhood import train_bytes
+    from sources.training.neighbourhood import train_bytes
 
     return _trained("bytes", train_bytes, options)
 
 
 def _diffusion(options: argparse.Namespace) -> int:
-    from sources.training_diffusion import train_diffusion
+    from sources.training.diffusion import train_diffusion
 
     return _trained("diffusion", train_diffusion, options)
 
@@ -190,7 +190,7 @@ def _add_classifier(models: Any) -> None:
 
 
 def _classifier(options: argparse.Namespace) -> int:
-    from sources.training_classifier import train_classifier
+    from sources.training.classifier import train_classifier
 
     return _trained("classifier", partial(train_classifier, validation=options.validation), options)
 

@@ -13,7 +13,7 @@ from channel_sim.checks import RequestError
 from channel_sim.keys import Key
 from sources.models import classifier, weights_file
 from sources.models.classifier_network import ClassifierArchitecture, centred, folded
-from sources.training_classifier import Settings, read_labelled, train_classifier, varied
+from sources.training.classifier import Settings, read_labelled, train_classifier, varied
 
 SMALL = ClassifierArchitecture(width=3, classes=4)
 TINY = Settings(width=3, epochs=2, batch=16, set_aside_every=5)
@@ -160,7 +160,7 @@ def test_a_resumed_training_ends_where_an_uninterrupted_one_does(tmp_path: Path)
 @pytest.mark.sionna
 def test_a_training_learns_and_does_not_see_what_it_sets_aside(tmp_path: Path):
     """Catches gradients that do not reach the weights, and pictures that are both trained on and measured on."""
-    from sources.training_classifier import Trainer
+    from sources.training.classifier import Trainer
 
     data = read_labelled(stack(tmp_path, num=200), "--data")
     settings = TINY.model_copy(update={"epochs": 12, "learning_rate": 1e-2})

@@ -17,8 +17,8 @@ from sources.models.diffusion import NUM_GROUPS, NUM_KNOTS, Denoiser, DiffusionS
 from sources.models.diffusion_network import Architecture, folded, unfolded
 from sources.models.diffusion_prior import FIRST_TOLD, LARGEST, NUM_LEVELS, UNIT, GaussianPrior, fitted_prior, quantised, snr
 from sources.models.vq_network import NumpyLayers
-from sources.training_diffusion import DiffusionSettings, card, left, noisy_pictures, squared_errors, train_diffusion
-from sources.training_pictures import Collection
+from sources.training.diffusion import DiffusionSettings, card, left, noisy_pictures, squared_errors, train_diffusion
+from sources.training.image_data import Collection
 
 KEY = Key(10)
 SMALL = Architecture(fine=12, wide=16, early_blocks=1, coarse_blocks=1, late_blocks=1)
@@ -329,7 +329,7 @@ def test_killed_and_resumed_it_is_the_same_training(trained):
 @pytest.mark.sionna
 def test_another_training_goes_on_from_its_weights(trained):
     """Catches a start that is drawn all the same, and weights of other sizes that are taken."""
-    from sources.training_diffusion import DiffusionTrainer
+    from sources.training.diffusion import DiffusionTrainer
 
     settings = TRAINED.model_copy(update={"start": str(trained["out"])})
     collection = folder_of(smooth(KEY.child("train"), 6))
@@ -345,8 +345,8 @@ def test_another_training_goes_on_from_its_weights(trained):
 @pytest.mark.sionna
 def test_running_means_are_those_of_the_weights(tmp_path):
     """Catches means that lag by more than they should, that start from 0, and a training that is measured by other weights."""
-    from sources.training_diffusion import DiffusionTrainer
-    from sources.training_pictures import Collection
+    from sources.training.diffusion import DiffusionTrainer
+    from sources.training.image_data import Collection
 
     pictures = list(np.rint((smooth(KEY.child("train"), 6) + 1) * 127.5).astype(np.uint8))
     trainer = DiffusionTrainer(TRAINED, [Collection("some", "", pictures, pictures)])

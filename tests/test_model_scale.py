@@ -12,7 +12,7 @@ from scenarios.scenario import load
 from sources.models.ngram import NGram
 from sources.models.ngram_of import NGramOf
 from sources.text import python_docs
-from sources.training import bits_per_byte, train_ngram
+from sources.training.ngram import bits_per_byte, train_ngram
 
 SMALL = NGramOf(train_bytes=30_000, max_megabytes=0.02)
 

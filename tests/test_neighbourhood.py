@@ -30,7 +30,7 @@ from sources.models.neighbourhood_network import Architecture, layout
 from sources.plucked_strings import PluckedStrings
 from sources.sound_file import wav_bytes
 from sources.text import python_docs
-from sources.training_neighbourhood import NeighbourhoodSettings, card, chunks, train_bytes
+from sources.training.neighbourhood import NeighbourhoodSettings, card, chunks, train_bytes
 from tests.chains import untrained_near
 from tests.test_coder import received
 

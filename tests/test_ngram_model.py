@@ -15,7 +15,7 @@ from channel_sim.keys import Key
 from sources.models import kneser_ney
 from sources.models.ngram import SHIPPED, NGram
 from sources.models.trie import SPREAD, byte_mass, byte_masses, find_contexts, latest_bytes
-from sources.training import bits_per_byte, train_ngram
+from sources.training.ngram import bits_per_byte, train_ngram
 
 TEXT = b"the cat sat on the mat; the rat sat on the hat, and that was that. what the cat had, the rat had not: a hat! " * 2
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sources.models.ngram import NGram
-from sources.training import train_ngram
+from sources.training.ngram import train_ngram
 
 TEXTS = b"the cat sat on the mat. " * 40, b"0123456789 " * 80
 

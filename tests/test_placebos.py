@@ -22,7 +22,7 @@ from sources.models.ngram import SHIPPED, NGram
 from sources.models.placebos import NGramDna, ShuffledContext, Unigram
 from sources.models.uniform import Uniform
 from sources.text import python_docs
-from sources.training import train_ngram
+from sources.training.ngram import train_ngram
 from tests.test_text_weights import PASSAGE
 
 VALUES = np.frombuffer(PASSAGE, np.uint8).astype(np.int32)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from channel_sim.keys import Key
-from sources.text_lanes import BLOCK_BYTES, Lanes, messages, pieces, set_aside
+from sources.training.text_lanes import BLOCK_BYTES, Lanes, messages, pieces, set_aside
 
 KEY = Key(3)
 START = 256

@@ -11,7 +11,7 @@ from sources.models.masked import TextMaskedSmall
 from sources.models.masked_network import MaskedArchitecture
 from sources.models.neural import TextByteSmall, TextSmall
 from sources.models.recurrent import Architecture
-from sources.recurrent_training import Settings
+from sources.training.recurrent import Settings
 
 PASSAGE = (b"The old house stood at the end of a narrow lane, and nobody in the village could remember a time when there had been "
            b"a light in its windows. On the evening of which I speak, however, as we were walking home after supper, my brother "

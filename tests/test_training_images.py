@@ -11,11 +11,11 @@ from channel_sim.keys import Key
 from channel_sim.types import Item
 from scenarios.catalogue import build
 from scenarios.cli import main
-from sources.image_cards import grid_card, vq_card
 from sources.models import weights_file
-from sources.picture_trainers import GridSettings, VqSettings
-from sources.training_images import train_image_masked, train_vq_image
-from sources.training_pictures import LARGE, read_collections
+from sources.training.image_cards import grid_card, vq_card
+from sources.training.image_data import LARGE, read_collections
+from sources.training.image_trainers import GridSettings, VqSettings
+from sources.training.images import train_image_masked, train_vq_image
 from sources.vq_image import VqImage
 from tests.chains import untrained_vq
 

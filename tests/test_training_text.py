@@ -9,8 +9,8 @@ from channel_sim.checks import RequestError
 from scenarios.catalogue import build
 from scenarios.cli import main
 from sources.bpe import train_bpe
-from sources.recurrent_training import Settings
-from sources.training_text import train_text
+from sources.training.recurrent import Settings
+from sources.training.text import train_text
 
 TINY = Settings(tokenizer="bytes", embedding=4, hidden=12, lanes=4, window=16, message_bytes=64, learning_rate=0.02, updates=40,
                 updates_per_checkpoint=10)
@@ -120,7 +120,7 @@ def test_a_finished_training_goes_on_with_more_updates(data, tmp_path):
 @pytest.mark.sionna
 def test_the_best_weights_are_kept(data, tmp_path):
     """Catches a product that holds the last weights instead of the best: here training is broken on purpose at the end."""
-    from sources.recurrent_training import Trainer
+    from sources.training.recurrent import Trainer
 
     trainer = Trainer(TINY, data.read_bytes())
     for _ in range(30):

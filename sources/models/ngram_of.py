@@ -14,7 +14,7 @@ from channel_sim.checks import RequestError
 from sources.models.model import FiniteContextModel
 from sources.models.trie import Trie, build, frequency_tables
 from sources.text import PYTHON_DOCS, FileState, files_of, python_docs, read_data
-from sources.training import fit
+from sources.training.ngram import fit
 
 _ORDER, _LEVEL_RATIO = 8, 1.3  # of the shipped n-gram
 _LEAST_BYTES = 8

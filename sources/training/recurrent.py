@@ -12,11 +12,11 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from channel_sim.keys import Key
 from sources.bpe import vocabulary
-from sources.checkpoints import ScheduledSettings, as_array, read_checkpoint, write_checkpoint
 from sources.models.masked_network import MaskedArchitecture
 from sources.models.recurrent import Architecture
-from sources.schedule import Scheduled
-from sources.text_lanes import Encode, Lanes, messages, set_aside
+from sources.training.checkpoints import ScheduledSettings, as_array, read_checkpoint, write_checkpoint
+from sources.training.schedule import Scheduled
+from sources.training.text_lanes import Encode, Lanes, messages, set_aside
 
 _MEASURED_LANES = 32
 _MEASURED_MESSAGES = 128

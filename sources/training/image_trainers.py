@@ -8,11 +8,11 @@ import numpy as np
 from pydantic import Field
 
 from channel_sim.keys import Key
-from sources.checkpoints import as_array
-from sources.image_training import Settings, Trainer, training_key
 from sources.models.masked_grid_network import GridArchitecture, GridSizes, grid_network, masks, spread
 from sources.models.vq_network import KerasLayers, VqArchitecture, vq_network
-from sources.training_pictures import Collection, crops
+from sources.training.checkpoints import as_array
+from sources.training.image_data import Collection, crops
+from sources.training.trainer import Settings, Trainer, training_key
 from sources.vq_image import Network, VqImage, nearest
 
 _REVIVED_EVERY = 50

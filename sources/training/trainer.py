@@ -1,4 +1,4 @@
-"""Training of the picture models: settings they share, one update after another, and checkpoints to go on from."""
+"""Training on parts drawn from pictures or sounds: shared settings, one update after another, and checkpoints to go on from."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import numpy as np
 from pydantic import Field
 
 from channel_sim.keys import Key
-from sources.checkpoints import ScheduledSettings, as_array, read_checkpoint, write_checkpoint
-from sources.schedule import Scheduled
+from sources.training.checkpoints import ScheduledSettings, as_array, read_checkpoint, write_checkpoint
+from sources.training.schedule import Scheduled
 
 
 class DrawnSettings(ScheduledSettings):

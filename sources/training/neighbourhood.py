@@ -13,16 +13,16 @@ from pydantic import Field
 from channel_sim.checks import RequestError
 from channel_sim.keys import Key
 from sources.audio import Audio
-from sources.checkpoints import as_array
-from sources.image_cards import held_out, page, training_facts
-from sources.image_training import DrawnSettings, Trainer, training_key
 from sources.models import neighbourhood
 from sources.models.neighbourhood_network import MIDDLE, PREDICTOR_BITS, Architecture, given, layout, network
 from sources.models.stored import save_weights
-from sources.schedule import Progress
-from sources.training_images import Product
-from sources.training_pictures import Collection, read_collections
-from sources.training_text import thinned
+from sources.training.checkpoints import as_array
+from sources.training.image_cards import held_out, page, training_facts
+from sources.training.image_data import Collection, read_collections
+from sources.training.images import Product
+from sources.training.schedule import Progress
+from sources.training.text import thinned
+from sources.training.trainer import DrawnSettings, Trainer, training_key
 
 _FITTED_CHUNKS = 256
 _FITTINGS = 8

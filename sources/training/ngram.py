@@ -1,4 +1,4 @@
-"""Training: what `channel-sim train` does."""
+"""Training of the byte n-gram, from data to weights that ship: what `channel-sim train ngram` does."""
 
 from __future__ import annotations
 

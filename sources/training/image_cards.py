@@ -8,7 +8,7 @@ import numpy as np
 
 from sources.models.masked_grid_network import GridArchitecture
 from sources.models.vq_network import VqArchitecture
-from sources.training_text import thinned
+from sources.training.text import thinned
 
 _REPEATABLE = {True: "bit for bit from data, settings and machine", False: "not bit for bit: the schedule went by the clock"}
 

@@ -15,11 +15,11 @@ from pydantic import Field
 
 from channel_sim.checks import RequestError
 from channel_sim.keys import Key
-from sources.checkpoints import TrainingSettings, as_array, read_checkpoint, write_checkpoint
 from sources.models import classifier
 from sources.models.classifier_network import COLOURS, MID_PIXEL, SIDE, ClassifierArchitecture, centred, folded
 from sources.models.stored import save_weights
-from sources.schedule import Progress
+from sources.training.checkpoints import TrainingSettings, as_array, read_checkpoint, write_checkpoint
+from sources.training.schedule import Progress
 
 _MEASURED = 250  # pictures at a time
 _MOST_ROWS = 16

@@ -11,17 +11,17 @@ from pydantic import Field
 
 from channel_sim.checks import RequestError
 from channel_sim.keys import Key
-from sources.image_cards import held_out, page, training_facts
-from sources.image_training import DrawnSettings, Trainer, training_key
 from sources.models import diffusion
 from sources.models.diffusion import LEVELS_A_KNOT, NUM_GROUPS, NUM_KNOTS, Denoiser, LearnedDenoiser, features, given, groups
 from sources.models.diffusion_network import SIDE, Architecture, network
 from sources.models.diffusion_prior import NUM_LEVELS, UNIT, GaussianPrior, fitted_prior, quantised
 from sources.models.stored import save_weights
-from sources.schedule import Progress
-from sources.training_images import Product
-from sources.training_pictures import Collection, crops, read_collections
-from sources.training_text import thinned
+from sources.training.image_cards import held_out, page, training_facts
+from sources.training.image_data import Collection, crops, read_collections
+from sources.training.images import Product
+from sources.training.schedule import Progress
+from sources.training.text import thinned
+from sources.training.trainer import DrawnSettings, Trainer, training_key
 
 _FITTED_PICTURES = 4096
 _MEASURED_PICTURES = 120

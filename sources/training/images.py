@@ -13,13 +13,13 @@ import numpy as np
 
 from channel_sim.checks import RequestError
 from sources import vq_image
-from sources.image_cards import grid_card, vq_card
-from sources.image_training import Trainer
 from sources.models import fixed_point, masked_grid
 from sources.models.stored import save_weights
-from sources.picture_trainers import GridSettings, GridTrainer, VqSettings, VqTrainer
-from sources.schedule import Progress, conduct
-from sources.training_pictures import Collection, read_collections
+from sources.training.image_cards import grid_card, vq_card
+from sources.training.image_data import Collection, read_collections
+from sources.training.image_trainers import GridSettings, GridTrainer, VqSettings, VqTrainer
+from sources.training.schedule import Progress, conduct
+from sources.training.trainer import Trainer
 
 _MOST_MEASURED = 256
 

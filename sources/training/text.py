@@ -16,9 +16,9 @@ from sources.models import fixed_point, masked, neural
 from sources.models.masked_network import MaskedArchitecture
 from sources.models.recurrent import Architecture
 from sources.models.stored import save_weights
-from sources.recurrent_training import Settings, Trainer
-from sources.schedule import Progress, conduct
 from sources.text import read_data
+from sources.training.recurrent import Settings, Trainer
+from sources.training.schedule import Progress, conduct
 
 _MOST_ROWS = 16
 

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 
-from sources.checkpoints import ScheduledSettings
+from sources.training.checkpoints import ScheduledSettings
 
 Progress = Callable[[int, int], None]
 

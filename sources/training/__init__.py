@@ -1,0 +1,1 @@
+"""Training, from data to weights that ship: what `channel-sim train` does."""
