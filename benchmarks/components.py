@@ -21,7 +21,7 @@ from channel_sim.keys import Key
 from channel_sim.theory.gaussian import diffusion_distortion
 from channel_sim.types import Reconstruction
 from reports.figures import COLOURS, MARKERS, add_legend, render, style
-from sources.diffc import Diffc
+from sources.diffusion.diffc import Diffc
 from sources.gaussian import GaussianVector
 
 ROOT, ITEMS, BITS = Key(10), 32, 0.39

@@ -15,9 +15,9 @@ import numpy as np
 from scipy.stats import entropy
 
 from channel_sim.keys import Key
-from sources import reverse_channel
-from sources.diffc import Diffc
-from sources.diffc_stream import cost_bits, symbols_of_number
+from sources.diffusion import reverse_channel
+from sources.diffusion.diffc import Diffc
+from sources.diffusion.stream import cost_bits, symbols_of_number
 from sources.gaussian import GaussianVector
 
 ROOT = Key(10)

@@ -27,7 +27,7 @@ from channel_sim.stages import Tokenizer
 from channel_sim.theory.gaussian import Reconstruction as Rule
 from channel_sim.types import Item, Reconstruction
 from sources.codecs import Jpeg, LossyCodec, Webp
-from sources.diffc_image import DiffcImage
+from sources.diffusion.diffc_image import DiffcImage
 from sources.images import Images
 
 KEY = Key(1).child("diffc pictures")

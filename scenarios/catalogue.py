@@ -38,12 +38,9 @@ from sources import (
     classical,
     codecs,
     coder,
-    diffc,
-    diffc_image,
     fixed_length,
     gaussian,
     images,
-    laplace,
     masked_coder,
     online,
     plucked_strings,
@@ -54,6 +51,7 @@ from sources import (
     tokenizers,
     vq_image,
 )
+from sources.diffusion import diffc, diffc_image, laplace
 from sources.models import classifier, diffusion, from_coder, keras_hub, markov, masked, masked_grid, mixture, neighbourhood, neural
 from sources.models import ngram as ngram_model
 from sources.models import ngram_of, placebos, uniform, weights_file

@@ -12,8 +12,8 @@ from channel_sim.codes import SOFT_OUTPUT
 from channel_sim.stages import Component
 from channel_sim.trial import Chain
 from scenarios import catalogue
+from sources.diffusion.laplace import LaplaceLaw
 from sources.gaussian import GaussianLaw
-from sources.laplace import LaplaceLaw
 
 
 def fill(stage: str, table: dict[str, Any], built: Mapping[str, Component], where: str) -> dict[str, Any]:

@@ -20,10 +20,10 @@ from channel_sim.store import Curve
 from channel_sim.theory import LossChain
 from channel_sim.trial import Chain
 from scenarios.scenario import Scenario
-from sources.diffc import Diffc
+from sources.diffusion.diffc import Diffc
+from sources.diffusion.laplace import DiffcLaplace, LaplaceVector
 from sources.fixed_length import FixedLength
 from sources.gaussian import GaussianVector
-from sources.laplace import DiffcLaplace, LaplaceVector
 from sources.synthetic import Bernoulli, Markov
 from sources.text import BytesFile, Text
 from sources.tokenizers import BytesTokenizer, Symbols

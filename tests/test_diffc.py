@@ -18,7 +18,7 @@ from channel_sim.trial import run, send
 from channel_sim.types import Item, Origin, Reconstruction
 from scenarios.references import reference_curves
 from scenarios.scenario import load
-from sources.diffc import Diffc, Heard
+from sources.diffusion.diffc import Diffc, Heard
 from sources.gaussian import GaussianVector
 
 ROOT = Key(31)

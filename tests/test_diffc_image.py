@@ -16,8 +16,8 @@ from scipy.stats import kstest
 from channel_sim.checks import RequestError
 from channel_sim.keys import Key
 from channel_sim.types import Item, Origin, Reconstruction
-from sources.diffc_image import DiffcImage
-from sources.diffc_scales import Scales
+from sources.diffusion.diffc_image import DiffcImage
+from sources.diffusion.scales import Scales
 from sources.models.diffusion import LearnedDenoiser
 from sources.models.diffusion_prior import GaussianPrior, fitted_prior
 from sources.models.fixed_point import Weights

@@ -7,7 +7,7 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 from channel_sim.keys import Key
-from sources.diffc_image import DiffcImage
+from sources.diffusion.diffc_image import DiffcImage
 from sources.images import Images
 from tests.test_diffc_image import RULES, decoded, sent
 

@@ -15,7 +15,7 @@ from channel_sim.trial import run, send
 from channel_sim.types import Item, Origin, Reconstruction
 from scenarios.references import reference_curves
 from scenarios.scenario import load
-from sources.laplace import DiffcLaplace, LaplaceVector
+from sources.diffusion.laplace import DiffcLaplace, LaplaceVector
 
 ROOT = Key(77)
 SOURCE = laplace(scale=0.5**0.5)

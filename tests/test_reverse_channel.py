@@ -9,9 +9,9 @@ import pytest
 from scipy.stats import chi2, kstest, norm
 
 from channel_sim.keys import Key
-from sources import reverse_channel
-from sources.diffc_stream import cost_bits, symbols_of_number
-from sources.reverse_channel import Mixture, choose, dithered_cells, information_bits, normal, ratio_bound, recall
+from sources.diffusion import reverse_channel
+from sources.diffusion.reverse_channel import Mixture, choose, dithered_cells, information_bits, normal, ratio_bound, recall
+from sources.diffusion.stream import cost_bits, symbols_of_number
 
 ROOT = Key(21)
 SIZES = [(1, 2.0), (1, 6.0), (2, 2.5), (4, 1.0), (8, 0.4)]

@@ -19,8 +19,8 @@ import numpy as np
 
 from channel_sim.keys import Key
 from channel_sim.types import Origin, Reconstruction
-from sources import reverse_channel
-from sources.diffc_stream import StreamReader, StreamWriter, Symbols, symbols_of_bits, symbols_of_number, table
+from sources.diffusion import reverse_channel
+from sources.diffusion.stream import StreamReader, StreamWriter, Symbols, symbols_of_bits, symbols_of_number, table
 
 _SETTLED_BYTES = 8  # what is that far before the end of a stream, nothing that follows changes, but once in 2^60 streams
 Coding = Literal["poisson", "dithered"]

@@ -22,9 +22,9 @@ from channel_sim.stages import Component, Source, Tokenizer
 from channel_sim.theory.gaussian import Reconstruction as Rule
 from channel_sim.theory.laplace import LaplaceInNoise
 from channel_sim.types import Item, Reconstruction, Tokens
-from sources import reverse_channel
-from sources.diffc_parts import prefix
-from sources.diffc_stream import StreamReader, StreamWriter, symbols_of_number
+from sources.diffusion import reverse_channel
+from sources.diffusion.parts import prefix
+from sources.diffusion.stream import StreamReader, StreamWriter, symbols_of_number
 
 _SPARE_BITS = 0.72  # of a component: by how much its largest density ratio is over what it tells, about; ½ log2 e of a Gaussian
 

@@ -19,9 +19,9 @@ import numpy as np
 
 from channel_sim.keys import Key
 from channel_sim.theory.gaussian import Reconstruction as Rule
-from sources import reverse_channel
-from sources.diffc_parts import Coding, Held, Part
-from sources.diffc_scales import SCALES, Scales, bands
+from sources.diffusion import reverse_channel
+from sources.diffusion.parts import Coding, Held, Part
+from sources.diffusion.scales import SCALES, Scales, bands
 from sources.models.diffusion import Denoiser
 from sources.models.diffusion_network import COLOURS, SIDE
 from sources.models.diffusion_prior import NUM_LEVELS, UNIT, quantised

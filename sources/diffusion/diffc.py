@@ -25,8 +25,8 @@ from channel_sim.theory.gaussian import Noise
 from channel_sim.theory.gaussian import Reconstruction as Rule
 from channel_sim.theory.gaussian import remaining_variances
 from channel_sim.types import Item, Reconstruction, Tokens
-from sources import reverse_channel
-from sources.diffc_parts import Coding, Held, Line, Part, prefix
+from sources.diffusion import reverse_channel
+from sources.diffusion.parts import Coding, Held, Line, Part, prefix
 from sources.gaussian import GaussianLaw
 
 _MOST_COMPONENT_BITS = 10.0  # of a component in one step: what a single search, or a table of cells, can be asked for

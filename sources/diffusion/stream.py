@@ -9,8 +9,8 @@ import constriction
 import numpy as np
 from scipy.special import zeta
 
+from sources.diffusion.reverse_channel import MOST_CANDIDATES
 from sources.entropy import Writer, coding_weights, unseal
-from sources.reverse_channel import MOST_CANDIDATES
 
 _FREQUENCY_BITS = 22
 _PIECE_BITS = 8

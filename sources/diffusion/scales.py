@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sources.reverse_channel import Mixture
+from sources.diffusion.reverse_channel import Mixture
 
 SCALES = 4.0 ** np.arange(-3, 3)
 """Of the variance that a component has beside what is told of it."""

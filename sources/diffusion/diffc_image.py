@@ -19,9 +19,9 @@ from channel_sim.keys import Key
 from channel_sim.stages import Tokenizer
 from channel_sim.theory.gaussian import Reconstruction as Rule
 from channel_sim.types import Item, Reconstruction, Tokens
-from sources import reverse_channel
-from sources.diffc_parts import Coding, Line, prefix
-from sources.diffc_tiles import Course, HeldTiles, coefficients, course
+from sources.diffusion import reverse_channel
+from sources.diffusion.parts import Coding, Line, prefix
+from sources.diffusion.tiles import Course, HeldTiles, coefficients, course
 from sources.models.diffusion import DiffusionSmall, LearnedDenoiser
 from sources.models.diffusion_network import COLOURS, SIDE
 from sources.models.diffusion_prior import NUM_LEVELS
