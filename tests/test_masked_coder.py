@@ -9,10 +9,10 @@ from channel_sim import memo
 from channel_sim.keys import Key
 from channel_sim.types import CERTAIN_LLR, Packets, Preamble, Reception, Tokens
 from sources.masked_coder import MaskedEntropy
-from sources.packet_order import low_discrepancy, parted
+from sources.packet_order import in_order, in_packets, low_discrepancy, parted
 from tests.grid_models import Neighbours, neighbours
 
-GRIDS = [(0,), (0, 4), (1, 1), (1, 9), (40,), (7, 5), (8, 8), (3, 4, 5)]
+GRIDS = [(0,), (0, 4), (1, 1), (1, 9), (40,), (7, 5), (8, 8), (3, 4, 5), (5, 6, 2), (2, 1, 2), (0, 4, 2), (3, 4, 0)]
 CONTEXTS = ["independent", "layered", "layered:3", "mdc:1", "mdc:2", "mdc:3", "chained"]
 
 
@@ -52,7 +52,8 @@ def test_what_is_sent_is_received(context: str, rounds: int):
     for tokens, evidence, (packets, preamble) in zip(items, heard, coded, strict=True):
         assert evidence.known.all() and np.array_equal(evidence.values, tokens.values)
         assert evidence.grid == preamble.grid == tokens.grid and evidence.vocab_size == 5
-        assert packets.num_packets == preamble.num_packets == min(6, tokens.values.size)
+        num_cells = int(np.prod(grid[:2])) if (grid := tokens.grid)[-1] else 0
+        assert packets.num_packets == preamble.num_packets == min(6, num_cells)
 
 
 @pytest.mark.parametrize("num_packets", [1, 3, 7, 200])
@@ -63,6 +64,22 @@ def test_packets_carry_equal_numbers_of_tokens(num_packets: int):
     counts = np.diff(packets.bounds)
     assert counts.size == min(num_packets, 35) and counts.max() - counts.min() <= 1 and counts.sum() == 35
     assert np.array_equal(packets.header, np.stack([np.arange(counts.size), packets.order[packets.bounds[:-1]], counts], axis=1))
+
+
+@pytest.mark.parametrize("grid", [(7, 5, 2), (1, 6, 3), (4, 4, 1), (7, 5), (40,), (2, 3, 2, 2), (0, 4, 2), (3, 4, 0)])
+@pytest.mark.parametrize("num_packets", [1, 3, 6, 200])
+def test_the_tokens_of_a_cell_go_together_first_ones_first(grid: tuple[int, ...], num_packets: int):
+    """Catches cells torn apart, of which a loss leaves a token that means nothing by itself; second tokens before first ones; and
+    another order than that of grids of one token a cell. Reference: the order of the cells, and each stage of a packet by loops.
+    """
+    size, stages = int(np.prod(grid)), int(np.prod(grid[2:]))
+    found, cells = in_packets(grid, num_packets), parted(low_discrepancy(grid[:2]), num_packets) if size else []
+    expected = [[int(cell) * stages + stage for stage in range(stages) for cell in some] for some in cells]
+    assert [places.tolist() for places in found] == expected
+    assert sorted(place for places in expected for place in places) == list(range(size))
+    assert in_order(grid).tolist() == [place for places in in_packets(grid, 1) for place in places] and in_order(grid).size == size
+    if stages == 1:
+        assert in_order(grid).tolist() == low_discrepancy(grid).tolist()
 
 
 @pytest.mark.parametrize("context", CONTEXTS)
@@ -111,12 +128,18 @@ def test_a_token_is_coded_given_its_context_and_earlier_rounds_and_nothing_else(
     assert packets.ideal_bits == pytest.approx(by_hand(tokens, packets, CONTEXT_OF_SIX[context], rounds), rel=1e-3)
     named = [list(range(*one)) for one in packets.context.tolist()]
     assert named == CONTEXT_OF_SIX[context]
+    of_pairs = field((4, 5, 2))
+    (packets, _), = coder(context=context, rounds=rounds).encode([of_pairs])
+    assert packets.ideal_bits == pytest.approx(by_hand(of_pairs, packets, CONTEXT_OF_SIX[context], rounds), rel=1e-3)
 
 
+@pytest.mark.parametrize("grid", [(7, 5), (4, 3, 2)])
 @pytest.mark.parametrize("context", list(CONTEXT_OF_SIX))
-def test_a_packet_is_usable_if_it_and_all_its_context_arrived(context: str):
-    """Catches losses that reach too far or not far enough; all 64 patterns of six packets, against the rule by hand."""
-    tokens, one = field((7, 5)), coder(context=context)
+def test_a_packet_is_usable_if_it_and_all_its_context_arrived(context: str, grid: tuple[int, ...]):
+    """Catches losses that reach too far or not far enough, or leave half a cell; all 64 patterns of six packets, against the rule
+    by hand.
+    """
+    tokens, one = field(grid), coder(context=context)
     (packets, preamble), = one.encode([tokens])
     patterns = [np.array([number >> packet & 1 for packet in range(6)], bool) for number in range(64)]
     heard = one.receive([reception(packets, lost) for lost in patterns], [preamble] * 64)
@@ -124,10 +147,12 @@ def test_a_packet_is_usable_if_it_and_all_its_context_arrived(context: str):
         usable: list[bool] = []
         for packet, needed in enumerate(CONTEXT_OF_SIX[context]):
             usable.append(not lost[packet] and all(usable[other] for other in needed))
-        known = np.zeros(35, bool)
+        known = np.zeros(tokens.values.size, bool)
         known[np.concatenate([np.zeros(0, int), *(packets.positions(packet) for packet in np.flatnonzero(usable))])] = True
         assert np.array_equal(evidence.known, known)
         assert np.array_equal(evidence.values, np.where(known, tokens.values, 0)) and evidence.bit_llr is None
+        if len(grid) == 3:
+            assert np.array_equal(*evidence.known.reshape(-1, 2).T)
 
 
 def test_context_and_rounds_save_bits():
@@ -154,10 +179,11 @@ def test_company_does_not_show(context: str):
         assert np.array_equal(found.values, evidence.values) and np.array_equal(found.known, evidence.known)
 
 
+@pytest.mark.parametrize("grid", [(8, 8), (5, 8, 2)])
 @pytest.mark.parametrize("context", ["independent", "chained"])
-def test_corruption_without_a_crc_is_wrong_tokens_or_lost_ones(context: str):
+def test_corruption_without_a_crc_is_wrong_tokens_or_lost_ones(context: str, grid: tuple[int, ...]):
     """Catches crashes, hangs and tokens that do not exist: every byte of every payload is changed, cut off or overwritten."""
-    tokens, one = field((8, 8)), coder(context=context, num_packets=2)
+    tokens, one = field(grid), coder(context=context, num_packets=2)
     (packets, preamble), = one.encode([tokens])
     changed, hurt = [], []
     for packet in range(2):
@@ -195,7 +221,7 @@ def test_what_is_known_to_be_damaged_is_dropped():
 
 def test_memory_changes_no_bit_and_spares_the_model():
     """Catches results by a key that leaves something out, and a memory of what was encoded that the decoder reads."""
-    items = [field((7, 5)), field((5, 7)), field((35,))]
+    items = [field((7, 5)), field((5, 7)), field((35,)), field((7, 5, 1))]
     variants = [dict(context=context, rounds=rounds, num_packets=num_packets)
                 for context in ("independent", "mdc:2", "chained") for rounds in (1, 4) for num_packets in (3, 6)]
 
@@ -267,3 +293,6 @@ def test_everything_is_charged():
     (packets, preamble), (_, flat) = coder(header_bits=24).encode([field((7, 5)), field((35,))])
     assert packets.header_bits == 24 and preamble == Preamble(35, 6, (7, 5))
     assert preamble.num_bits == 8 * 4 and flat.num_bits == 8 * 2
+    (packets, preamble), = coder().encode([field((7, 5, 2))])
+    assert preamble == Preamble(70, 6, (7, 5, 2)) and preamble.num_bits == 8 * 5 and preamble.to_bytes() == bytes([70, 6, 7, 5, 2])
+    assert np.array_equal(packets.header[:, 1], [low_discrepancy((7, 5))[35 * slot // 6] * 2 for slot in range(6)])
