@@ -31,7 +31,7 @@ import zstandard
 from PIL import Image, PngImagePlugin, WebPImagePlugin
 
 from channel_sim.checks import RequestError
-from sources import png_damage
+from sources.codecs import png_damage
 
 _LZMA_MEMORY = 1 << 28
 _PPMD_ORDER, _PPMD_PIECE = 6, 1 << 12

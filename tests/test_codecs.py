@@ -14,8 +14,8 @@ from channel_sim.fidelity import MID_GREY, psnr_db, squared_error
 from channel_sim.keys import Key
 from channel_sim.types import Item, Origin, Reconstruction, Tokens
 from sources.codecs import Avif, FileCodec, Jpeg, Jpeg2000, LossyCodec, Png, Webp, library_versions
+from sources.codecs.jpeg2000_damage import whole_packets
 from sources.images import Images
-from sources.jpeg2000_damage import whole_packets
 from sources.tokenizers import Pixels
 
 KEY = Key(5)

@@ -21,7 +21,7 @@ from channel_sim.fidelity import MID_GREY
 from channel_sim.keys import Key
 from channel_sim.stages import Tokenizer
 from channel_sim.types import Item, Reconstruction, Tokens
-from sources import jpeg2000_damage, jpeg_damage, png_damage
+from sources.codecs import jpeg2000_damage, jpeg_damage, png_damage
 from sources.tokenizers import picture
 
 Shape = tuple[int, ...]
