@@ -16,11 +16,14 @@ _REPEATABLE = {True: "bit for bit from data, settings and machine", False: "not 
 def vq_card(config: dict[str, Any]) -> str:
     """Of a picture tokenizer."""
     architecture = VqArchitecture(**config["architecture"])
-    shapes = [*architecture.shapes().values(), (architecture.num_codes, architecture.code_length)]
+    shapes = [*architecture.shapes().values(), (architecture.stages, architecture.num_codes, architecture.code_length)]
     weights = sum(int(np.prod(shape)) for shape in shapes)
     psnr = ", ".join(f"{name} {value:.2f} dB" for name, value in config.get("psnr_db", {}).items()) or "training goes on"
+    made = f"one of {architecture.num_codes} a cell of 4 × 4"
+    if architecture.stages > 1:
+        made = f"{architecture.stages} of {architecture.num_codes} a cell of 4 × 4, each of what those before it leave"
     facts = {
-        "what": f"pictures to tokens and back, one of {architecture.num_codes} a cell of 4 × 4; {weights:,} weights in 16 bits",
+        "what": f"pictures to tokens and back, {made}{', cells coded alone' * architecture.alone}; {weights:,} weights in 16 bits",
         **training_facts(config, f"{config['settings']['batch_pixels']:,} pixels"),
         "PSNR of the part set aside, whole pictures": psnr,
         "order-0 entropy of a token": f"{config['order_0_bits']:.2f} bits on training pictures",
@@ -36,12 +39,14 @@ def grid_card(config: dict[str, Any]) -> str:
     """Of a masked model of pictures' tokens."""
     architecture = GridArchitecture(**config["architecture"])
     weights = sum(int(np.prod(shape)) for shape in architecture.shapes().values())
-    measured = held_out(config, "integer_bits")
+    several = architecture.stages > 1
+    known = f"{architecture.vocab_size:,} tokens{f', {architecture.stages} a cell' * several}"
+    measured = held_out(config, "integer_bits") + "; crops of the part set aside" + ", given those before it in its cell" * several
     facts = {
-        "what": f"p(token) given all known ones around it; {architecture.vocab_size:,} tokens, {weights:,} weights in 8 bits",
+        "what": f"p(token) given all known ones around it; {known}, {weights:,} weights in 8 bits",
         "tokens": f"of vq_image whose encoder and codes have SHA-256 `{config['tokenizer']['tokens_sha256']}`; of no others",
-        **training_facts(config, f"{config['settings']['batch_pixels'] // 16:,} tokens"),
-        "bits a token, averaged over 1/16 … 16/16 of the grid unknown": f"{measured}; crops of the part set aside",
+        **training_facts(config, f"{config['settings']['batch_pixels'] // 16 * architecture.stages:,} tokens"),
+        "bits a token, averaged over 1/16 … 16/16 of the grid unknown": measured,
         "not for": "tokens of another tokenizer; what it proposes is plausible, not true",
     }
     rows = [f"| {one['updates']:,} | {one['cpu_seconds']:,.0f} | {one['training']:.3f} | {one['held_out']:.4f} |"

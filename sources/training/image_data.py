@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,11 @@ class Collection:
 
     def side(self, most: int) -> int:
         """The side of crops that every picture holds: `most`, or that of the smallest picture, a multiple of a cell's."""
-        return min(most, *(min(one.shape[:2]) for one in self.pictures + self.aside)) // FACTOR * FACTOR
+        return min(most, self._smallest) // FACTOR * FACTOR
+
+    @cached_property
+    def _smallest(self) -> int:
+        return min(min(one.shape[:2]) for one in self.pictures + self.aside)
 
 
 def read_collections(paths: Sequence[Path], *, halve: bool, set_aside_every: int) -> list[Collection]:

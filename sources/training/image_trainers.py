@@ -8,6 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from channel_sim.keys import Key
+from sources.models.fixed_point import one_blas_thread
 from sources.models.masked_grid_network import GridArchitecture, GridSizes, grid_network, masks, spread
 from sources.models.vq_network import KerasLayers, VqArchitecture, vq_network
 from sources.training.checkpoints import as_array
@@ -36,7 +37,7 @@ class GridSettings(GridSizes, Settings):
 
     crop: int = Field(128, ge=4, description="pixels of the side of a crop that is trained on; smaller pictures are taken whole")
     tokenizer: str | None = Field(None, description="weights of vq_image whose tokens are trained on; default: the shipped ones")
-    batch_pixels: int = Field(65536, ge=16, description="pixels of an update, one token for sixteen")
+    batch_pixels: int = Field(65536, ge=16, description="pixels of an update, one cell for sixteen")
 
     def architecture(self, stages: int, vocab_size: int) -> GridArchitecture:
         sizes = {name: getattr(self, name) for name in GridSizes.model_fields}
@@ -142,11 +143,14 @@ class GridTrainer(Trainer):
 
 
 def _tokens(network: Network, pictures: np.ndarray) -> np.ndarray:
-    """int32 [n, h/4, w/4] of float32 [n, h, w, 3], many at once: a near tie may fall otherwise than in `VqImage`."""
+    """int32 [n, h/4, w/4] (or with [..., stages]) of float32 [n, h, w, 3]: a near tie may fall otherwise than in `VqImage`."""
     from keras import ops
 
     vectors = network.architecture.encoded(KerasLayers(network.layers.weights), ops.convert_to_tensor(pictures))
-    return np.stack([nearest(network.codes, one) for one in ops.convert_to_numpy(vectors)])
+    count, height, width, _ = vectors.shape
+    with one_blas_thread():  # the threads of the network's own are enough
+        tokens = nearest(network.codes, ops.convert_to_numpy(vectors).reshape(count * height, width, -1))
+    return tokens.reshape(count, height, *tokens.shape[1:])
 
 
 def _size(collection: Collection, settings: VqSettings | GridSettings) -> tuple[int, int]:

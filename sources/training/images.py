@@ -140,7 +140,7 @@ class _GridProduct(Product):
         return card
 
     def _logits(self, tokens: np.ndarray) -> np.ndarray:
-        """float64 [n, h, w, vocab_size] of tokens with masks, from the integers that were exported; 0 where nothing is asked."""
+        """float64 [..., vocab_size] of tokens with masks, from the integers that were exported; 0 where nothing is asked."""
         model = masked_grid.MaskedGrid(path=str(self.out))
         messages = list(np.where(tokens == self.trainer.architecture.mask, -1, tokens))
         asked = [np.flatnonzero(one < 0) for one in messages]
