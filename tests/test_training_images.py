@@ -1,10 +1,12 @@
 """Training of picture models: it learns, it can be killed and go on, and what it writes runs."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import load_file
 
 from channel_sim.checks import RequestError
 from channel_sim.keys import Key
@@ -12,6 +14,7 @@ from channel_sim.types import Item
 from scenarios.catalogue import build
 from scenarios.cli import main
 from sources.models import weights_file
+from sources.models.masked_grid import MaskedGrid
 from sources.training.image_cards import grid_card, vq_card
 from sources.training.image_data import LARGE, read_collections
 from sources.training.image_trainers import GridSettings, VqSettings
@@ -80,6 +83,57 @@ def test_a_tokenizer_learns_and_what_it_writes_runs(tokenizer):
     assert 0.2 < np.mean(errors) / min(curve) < 5
 
 
+PAIRS = VQ.model_copy(update={"stages": 2, "alone": True, "num_codes": 3, "code_length": 6, "updates": 60,
+                              "updates_per_checkpoint": 30})
+
+
+@pytest.fixture(scope="module")
+def pairs(folder):
+    """(weights file, card) of a tokenizer of two tokens a cell, coded alone: too few of the first for all four colours."""
+    return folder / "pairs.safetensors", train_vq_image(PAIRS, [folder / "stack.npy"], folder / "pairs.safetensors")
+
+
+@pytest.mark.sionna
+def test_two_tokens_a_cell_are_learnt_and_tell_more_than_one(pairs):
+    """Catches second tokens of which nothing is made, and a card that counts one token a cell or one code book."""
+    out, made = pairs
+    config = json.loads(out.with_suffix(".json").read_text())
+    model, whole, stored = VqImage(path=str(out)), plain(4), load_file(out)
+    weights = sum(one.size for name, one in stored.items() if name != "mean")
+    told = f"2 of 3 a cell of 4 × 4, each of what those before it leave, cells coded alone; {weights:,} weights in 16 bits |"
+    assert f"| what | pictures to tokens and back, {told}" in made and stored["codes"].shape == (2, 3, 6)
+    assert 0 < config["order_0_bits"] <= 1.585
+    assert len({model.tokens(one).tobytes() for one in whole}) == 4 > len({model.tokens(one)[..., 0].tobytes() for one in whole})
+    codes, errors = model.network().codes, np.zeros(2)
+    for one in whole:
+        tokens = model.tokens(one)
+        for few, vectors in enumerate((model.vectors(tokens), codes[0, tokens[..., 0]] + model.network().means[1])):
+            errors[few] += np.square(model.pixels(vectors) - one).mean() / 4 / 255 ** 2
+    assert errors[0] < 0.04 and errors[0] < 0.5 * errors[1]
+    assert 0.2 < errors[0] * 10 ** (config["psnr_db"]["stack.npy"] / 10) < 5
+
+
+@pytest.mark.sionna
+def test_a_masked_model_of_two_tokens_a_cell_learns_and_what_it_writes_runs(folder, pairs):
+    """Catches heads, embeddings or targets of the other stage; bits in which a second token has not heard the first; and a card
+    that counts one token a cell.
+    """
+    settings = GRID.model_copy(update={"tokenizer": str(pairs[0]), "updates": 40})
+    made = train_image_masked(settings, [folder / "stack.npy"], folder / "grid-pairs.safetensors")
+    config = json.loads((folder / "grid-pairs.json").read_text())
+    curve = [one["held_out"] for one in config["curve"]]
+    assert min(curve) < 0.5 and abs(config["integer_bits"] / min(curve) - 1) < 0.1  # a bit and a half if nothing is known
+    assert "; 3 tokens, 2 a cell, " in made and "| trained for | 40 updates of 2,048 tokens, " in made
+    model, tokenizer = MaskedGrid(path=str(folder / "grid-pairs.safetensors")), VqImage(path=str(pairs[0]))
+    assert model.tokenizer_digest == tokenizer.tokens_digest
+    for one in plain(4):
+        tokens = tokenizer.tokens(one)
+        message = tokens.copy()
+        message[3, 4] = -1
+        table, = model.frequencies([message], [np.array([56, 57])])
+        assert np.array_equal(table.argmax(axis=1), tokens[3, 4])
+
+
 @pytest.mark.sionna
 def test_a_masked_model_learns_and_what_it_writes_runs(folder, tokenizer):
     """Catches targets that are not masked, integers measured on other masks, and a digest of another tokenizer."""
@@ -111,11 +165,13 @@ def test_a_card_tells_the_best_weights_from_the_whole_training(name, made):
 
 @pytest.mark.slow
 @pytest.mark.sionna
-@pytest.mark.parametrize("kind", ["vq", "grid"])
+@pytest.mark.parametrize("kind", ["vq", "grid", "vq, two a cell", "grid, two a cell"])
 def test_killed_and_resumed_it_is_the_same_training(folder, tmp_path, kind):
     """Catches anything a checkpoint forgets: weights, codes and their means, moments, the number of the update, curve."""
-    settings = VQ if kind == "vq" else GRID.model_copy(update={"tokenizer": untrained_vq(folder / "drawn.safetensors")})
-    train = train_vq_image if kind == "vq" else train_image_masked
+    pairs: dict[str, Any] = {"stages": 2, "alone": True} if "two" in kind else {}
+    drawn = untrained_vq(tmp_path / "drawn.safetensors", **pairs)
+    settings = VQ.model_copy(update=pairs) if "vq" in kind else GRID.model_copy(update={"tokenizer": drawn})
+    train = train_vq_image if "vq" in kind else train_image_masked
     data = [folder / "stack.npy", folder / "files"]
     train(settings, data, tmp_path / "whole.safetensors")
     out = tmp_path / "m.safetensors"
