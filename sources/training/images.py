@@ -15,6 +15,7 @@ from channel_sim.checks import RequestError
 from sources import vq_image
 from sources.models import fixed_point, masked_grid
 from sources.models.stored import save_weights
+from sources.models.trained import forget
 from sources.training.image_cards import grid_card, vq_card
 from sources.training.image_data import Collection, read_collections
 from sources.training.image_trainers import GridSettings, GridTrainer, VqSettings, VqTrainer
@@ -141,6 +142,7 @@ class _GridProduct(Product):
 
     def _logits(self, tokens: np.ndarray) -> np.ndarray:
         """float64 [..., vocab_size] of tokens with masks, from the integers that were exported; 0 where nothing is asked."""
+        forget()  # what lay there before
         model = masked_grid.MaskedGrid(path=str(self.out))
         messages = list(np.where(tokens == self.trainer.architecture.mask, -1, tokens))
         asked = [np.flatnonzero(one < 0) for one in messages]

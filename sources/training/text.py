@@ -16,6 +16,7 @@ from sources.models import fixed_point, masked, neural
 from sources.models.masked_network import MaskedArchitecture
 from sources.models.recurrent import Architecture
 from sources.models.stored import save_weights
+from sources.models.trained import forget
 from sources.text import read_data
 from sources.training.recurrent import Settings, Trainer
 from sources.training.schedule import Progress, conduct
@@ -64,6 +65,7 @@ class _Product:
     def _finish(self) -> str:
         """Export, then measure what was exported, as whoever uses it will load it, and say so in the card."""
         self._export()
+        forget()  # what lay there before
         bits = 0.0
         for given, targets in self._trainer.measured():
             for row, values in zip(given, targets):
