@@ -17,7 +17,7 @@ from sources.models import weights_file
 from sources.models.masked_grid import MaskedGrid
 from sources.training.image_cards import grid_card, vq_card
 from sources.training.image_data import LARGE, read_collections
-from sources.training.image_trainers import GridSettings, VqSettings
+from sources.training.image_trainers import GridSettings, GridTrainer, VqSettings
 from sources.training.images import train_image_masked, train_vq_image
 from sources.vq_image import VqImage
 from tests.chains import untrained_grid, untrained_vq
@@ -134,6 +134,24 @@ def test_a_masked_model_of_two_tokens_a_cell_learns_and_what_it_writes_runs(fold
         message[3, 4] = -1
         table, = model.frequencies([message], [np.array([56, 57])])
         assert np.array_equal(table.argmax(axis=1), tokens[3, 4])
+
+
+def test_bits_set_aside_are_those_of_masked_tokens_given_the_ones_before_them_in_their_cell():
+    """Catches bits of tokens that the network was shown, and second tokens asked about without the first; reference: a network that
+    copies what it sees, the first token of a cell also to the second, where the two are always equal: log2 of three for the first.
+    """
+    trainer = GridTrainer.__new__(GridTrainer)
+    trainer.architecture = GRID.architecture(stages=2, vocab_size=3)
+    tokens = np.repeat(KEY.integers(3, 32, 8, 8, 1), 2, axis=3).astype(np.int32)
+    trainer._measured = [tokens]
+
+    def copied(given):
+        seen = np.where(given == 3, np.repeat(given[..., :1], 2, axis=3), given)
+        seen[..., 0] = given[..., 0]
+        return 50.0 * (seen[..., None] == np.arange(3)) * (seen < 3)[..., None]
+
+    assert trainer.bits(copied) == pytest.approx(np.log2(3) / 2)
+    assert trainer.bits(lambda given: 50.0 * (tokens[..., None] == np.arange(3))) == pytest.approx(0)
 
 
 @pytest.mark.sionna
