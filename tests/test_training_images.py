@@ -17,7 +17,7 @@ from sources.models import weights_file
 from sources.models.masked_grid import MaskedGrid
 from sources.training.image_cards import grid_card, vq_card
 from sources.training.image_data import LARGE, read_collections
-from sources.training.image_trainers import GridSettings, GridTrainer, VqSettings
+from sources.training.image_trainers import GridSettings, GridTrainer, VqSettings, mean_and_tokens
 from sources.training.images import train_image_masked, train_vq_image
 from sources.vq_image import VqImage
 from tests.chains import untrained_grid, untrained_vq
@@ -171,6 +171,31 @@ def test_a_masked_model_learns_and_what_it_writes_runs(folder, tokenizer):
         message[3, 4] = -1
         table, = model.frequencies([message], [np.array([3 * 8 + 4])])
         assert table[0].argmax() == tokens[3, 4]
+
+
+@pytest.mark.sionna
+@pytest.mark.parametrize("shape", [(2, 3, 4), (2, 3, 4, 2)])
+def test_the_loss_is_bits_and_what_the_mean_vector_is_off(shape):
+    """Catches a mean of the wrong stage's codes, a variance over other crops, and a weight on the bits; reference: loops."""
+    from keras import ops
+
+    key, stages = KEY.child("loss", len(shape)), shape[3] if len(shape) == 4 else 1
+    tokens, logits = key.child("tokens").integers(5, *shape).astype(np.int32), key.child("logits").normal(*shape, 5)
+    codes = key.child("codes").normal(stages, 5, 3).astype(np.float32)
+    log_shares = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+    entropy, off = np.zeros((*shape[:3], stages)), np.zeros((*shape[:3], stages))
+    for crop, row, column, stage in np.ndindex(entropy.shape):
+        own = log_shares[crop, row, column].reshape(stages, 5)[stage]
+        of_crop = codes[stage][tokens[crop].reshape(3, 4, stages)[..., stage]].reshape(-1, 3)
+        token = tokens[crop, row, column].reshape(stages)[stage]
+        apart = np.square(codes[stage] - codes[stage].mean(axis=0)).sum(axis=1).mean()
+        entropy[crop, row, column, stage] = -own[token]
+        wrong = np.square(np.exp(own) @ codes[stage] - codes[stage][token]).sum()
+        off[crop, row, column, stage] = wrong / (of_crop.var(axis=0).sum() + 0.02 * apart)
+    for weight in (0.0, 1.5):
+        found = ops.convert_to_numpy(mean_and_tokens(codes, weight)(tokens, ops.convert_to_tensor(logits.astype(np.float32))))
+        assert found.shape == shape
+        np.testing.assert_allclose(found, (entropy + weight * off).reshape(shape), rtol=1e-4)
 
 
 @pytest.mark.parametrize(("name", "made"), [("vq-image", vq_card), ("image-masked-small", grid_card)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -21,6 +22,7 @@ _LEAST_USED = 0.03  # of a code's fair share; less than that is unused
 _LAST_REVIVED = 0.8  # of the schedule: codes that are put elsewhere need time to settle
 _MEASURED_BATCHES = 2
 _MEASURED_SHARES = 16
+_LEAST_VARIANCE = 0.02  # of all codes of a stage, beside that within a crop
 
 
 class VqSettings(VqArchitecture, Settings):
@@ -38,6 +40,8 @@ class GridSettings(GridSizes, Settings):
     crop: int = Field(128, ge=4, description="pixels of the side of a crop that is trained on; smaller pictures are taken whole")
     tokenizer: str | None = Field(None, description="weights of vq_image whose tokens are trained on; default: the shipped ones")
     batch_pixels: int = Field(65536, ge=16, description="pixels of an update, one cell for sixteen")
+    mean_weight: float = Field(0.0, ge=0, description="in the loss, of the mean vector's squared error over a crop's variance")
+    may_change: ClassVar[frozenset[str]] = Settings.may_change | {"mean_weight"}
 
     def architecture(self, stages: int, vocab_size: int) -> GridArchitecture:
         sizes = {name: getattr(self, name) for name in GridSizes.model_fields}
@@ -91,15 +95,13 @@ class GridTrainer(Trainer):
     settings: GridSettings
 
     def __init__(self, settings: GridSettings, collections: Sequence[Collection]) -> None:
-        import keras
-
         tokenizer = VqImage(path=settings.tokenizer)
         self.collections, self.tokenizer_digest = collections, tokenizer.tokens_digest
         self._network = tokenizer.network()
         self.architecture = settings.architecture(*self._network.codes.shape[:2])
         network = grid_network(self.architecture, settings.precision)
         super().__init__(settings, network, self._initial(training_key(settings).child("weights")),
-                         keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+                         mean_and_tokens(self._network.codes, settings.mean_weight))
         self._measured = [_tokens(self._network, one) for one in _set_aside(collections, settings, self.key)]
 
     def batch(self, key: Key, number: int) -> tuple[np.ndarray, ...]:
@@ -140,6 +142,33 @@ class GridTrainer(Trainer):
         for rows, one in zip(np.split(initial["embedding"], len(codes)), codes):
             rows[:len(one), :length] = ((one - one.mean(axis=0)) / (2 * one.std()))[:, :length]
         return initial
+
+
+def mean_and_tokens(codes: np.ndarray, weight: float) -> Callable[[Any, Any], Any]:
+    """The loss of each token [n, h, w] or [n, h, w, stages] under logits [..., vocab_size]: -ln p, and `weight` times the squared
+    distance of the mean code vector from the true one, in shares of the variance of true ones within the crop.
+
+    A posterior that spends its bits well may still have a mean that is off, most of all where a crop is smooth: all that shows
+    there are small differences between codes that look alike.
+    """
+    from keras import ops
+
+    stages, vocab_size, length = codes.shape
+    least = _LEAST_VARIANCE * np.square(codes - codes.mean(axis=1, keepdims=True)).sum(axis=2).mean(axis=1)
+
+    def loss(given: Any, logits: Any) -> Any:
+        tokens, scores = ops.cast(given, "int32"), logits - ops.logsumexp(logits, axis=-1, keepdims=True)
+        spent = -ops.sum(ops.one_hot(tokens, vocab_size, dtype="float32") * scores, axis=-1)
+        if not weight:
+            return spent
+        shape = (*ops.shape(tokens)[:3], stages)
+        rows = ops.reshape(tokens, shape) + vocab_size * ops.arange(stages, dtype="int32")
+        true = ops.take(ops.convert_to_tensor(codes.reshape(-1, length)), rows, axis=0)
+        mean = ops.einsum("nhwsv,svl->nhwsl", ops.exp(ops.reshape(scores, (*shape, vocab_size))), ops.convert_to_tensor(codes))
+        variance = ops.sum(ops.var(true, axis=(1, 2), keepdims=True), axis=-1) + least
+        return spent + weight * ops.reshape(ops.sum(ops.square(mean - true), axis=-1) / variance, ops.shape(tokens))
+
+    return loss
 
 
 def _tokens(network: Network, pictures: np.ndarray) -> np.ndarray:
