@@ -174,24 +174,24 @@ def test_a_masked_model_learns_and_what_it_writes_runs(folder, tokenizer):
 
 
 @pytest.mark.sionna
-@pytest.mark.parametrize("shape", [(2, 3, 4), (2, 3, 4, 2)])
+@pytest.mark.parametrize("shape", [(2, 3, 4), (2, 3, 4, 2), (1, 8, 16, 2)])
 def test_the_loss_is_bits_and_what_the_mean_vector_is_off(shape):
-    """Catches a mean of the wrong stage's codes, a variance over other crops, and a weight on the bits; reference: loops."""
+    """Catches a mean of the wrong stage's codes, a variance over other cells, and a weight on the bits; reference: loops."""
     from keras import ops
 
-    key, stages = KEY.child("loss", len(shape)), shape[3] if len(shape) == 4 else 1
+    key, stages = KEY.child("loss", *shape), shape[3] if len(shape) == 4 else 1
     tokens, logits = key.child("tokens").integers(5, *shape).astype(np.int32), key.child("logits").normal(*shape, 5)
     codes = key.child("codes").normal(stages, 5, 3).astype(np.float32)
     log_shares = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+    apart = sum(np.square(one - one.mean(axis=0)).sum(axis=1).mean() for one in codes)
     entropy, off = np.zeros((*shape[:3], stages)), np.zeros((*shape[:3], stages))
     for crop, row, column, stage in np.ndindex(entropy.shape):
         own = log_shares[crop, row, column].reshape(stages, 5)[stage]
-        of_crop = codes[stage][tokens[crop].reshape(3, 4, stages)[..., stage]].reshape(-1, 3)
         token = tokens[crop, row, column].reshape(stages)[stage]
-        apart = np.square(codes[stage] - codes[stage].mean(axis=0)).sum(axis=1).mean()
+        around = tokens[crop, max(0, row - 3):row + 4, max(0, column - 3):column + 4].reshape(-1, stages)
         entropy[crop, row, column, stage] = -own[token]
         wrong = np.square(np.exp(own) @ codes[stage] - codes[stage][token]).sum()
-        off[crop, row, column, stage] = wrong / (of_crop.var(axis=0).sum() + 0.02 * apart)
+        off[crop, row, column, stage] = wrong / (codes[np.arange(stages), around].sum(axis=1).var(axis=0).sum() + 0.002 * apart)
     for weight in (0.0, 1.5):
         found = ops.convert_to_numpy(mean_and_tokens(codes, weight)(tokens, ops.convert_to_tensor(logits.astype(np.float32))))
         assert found.shape == shape

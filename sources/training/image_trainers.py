@@ -22,7 +22,8 @@ _LEAST_USED = 0.03  # of a code's fair share; less than that is unused
 _LAST_REVIVED = 0.8  # of the schedule: codes that are put elsewhere need time to settle
 _MEASURED_BATCHES = 2
 _MEASURED_SHARES = 16
-_LEAST_VARIANCE = 0.02  # of all codes of a stage, beside that within a crop
+_AROUND = 7
+_LEAST_VARIANCE = 0.002  # of all codes, beside that around a cell
 
 
 class VqSettings(VqArchitecture, Settings):
@@ -40,7 +41,7 @@ class GridSettings(GridSizes, Settings):
     crop: int = Field(128, ge=4, description="pixels of the side of a crop that is trained on; smaller pictures are taken whole")
     tokenizer: str | None = Field(None, description="weights of vq_image whose tokens are trained on; default: the shipped ones")
     batch_pixels: int = Field(65536, ge=16, description="pixels of an update, one cell for sixteen")
-    mean_weight: float = Field(0.0, ge=0, description="in the loss, of the mean vector's squared error over a crop's variance")
+    mean_weight: float = Field(0.0, ge=0, description="in the loss, of the mean vector's squared error over the variance around")
     may_change: ClassVar[frozenset[str]] = Settings.may_change | {"mean_weight"}
 
     def architecture(self, stages: int, vocab_size: int) -> GridArchitecture:
@@ -146,15 +147,15 @@ class GridTrainer(Trainer):
 
 def mean_and_tokens(codes: np.ndarray, weight: float) -> Callable[[Any, Any], Any]:
     """The loss of each token [n, h, w] or [n, h, w, stages] under logits [..., vocab_size]: -ln p, and `weight` times the squared
-    distance of the mean code vector from the true one, in shares of the variance of true ones within the crop.
+    distance of the mean code vector from the true one, in shares of the variance of cells around it.
 
-    A posterior that spends its bits well may still have a mean that is off, most of all where a crop is smooth: all that shows
-    there are small differences between codes that look alike.
+    A posterior that spends its bits well may still have a mean that is off, most of all where a picture is smooth: there it is in
+    small differences between codes that look alike.
     """
     from keras import ops
 
     stages, vocab_size, length = codes.shape
-    least = _LEAST_VARIANCE * np.square(codes - codes.mean(axis=1, keepdims=True)).sum(axis=2).mean(axis=1)
+    least = _LEAST_VARIANCE * np.square(codes - codes.mean(axis=1, keepdims=True)).sum(axis=(0, 2)).mean()
 
     def loss(given: Any, logits: Any) -> Any:
         tokens, scores = ops.cast(given, "int32"), logits - ops.logsumexp(logits, axis=-1, keepdims=True)
@@ -165,10 +166,18 @@ def mean_and_tokens(codes: np.ndarray, weight: float) -> Callable[[Any, Any], An
         rows = ops.reshape(tokens, shape) + vocab_size * ops.arange(stages, dtype="int32")
         true = ops.take(ops.convert_to_tensor(codes.reshape(-1, length)), rows, axis=0)
         mean = ops.einsum("nhwsv,svl->nhwsl", ops.exp(ops.reshape(scores, (*shape, vocab_size))), ops.convert_to_tensor(codes))
-        variance = ops.sum(ops.var(true, axis=(1, 2), keepdims=True), axis=-1) + least
-        return spent + weight * ops.reshape(ops.sum(ops.square(mean - true), axis=-1) / variance, ops.shape(tokens))
+        off = ops.sum(ops.square(mean - true), axis=-1) / (_variance(ops.sum(true, axis=3)) + least)[..., None]
+        return spent + weight * ops.reshape(off, ops.shape(tokens))
 
     return loss
+
+
+def _variance(vectors: Any) -> Any:
+    """[n, h, w] of [n, h, w, length]: the variance of the vectors in the `_AROUND` × `_AROUND` cells around each."""
+    from keras import ops
+
+    mean, of_squares = (ops.average_pool(one, _AROUND, 1, "same", "channels_last") for one in (vectors, ops.square(vectors)))
+    return ops.relu(ops.sum(of_squares - ops.square(mean), axis=-1))
 
 
 def _tokens(network: Network, pictures: np.ndarray) -> np.ndarray:
