@@ -47,7 +47,7 @@ figures: $(VENV)/.installed
 	  image_separation_awgn:psnr_db image_separation_rayleigh:psnr_db image_separation_fades:psnr_db \
 	  lossless_table:compression_rate lossless_loss:token_error_rate online_loss:token_error_rate online_lengths:bits_per_byte \
 	  context_length:compression_rate model_scale:compression_rate \
-  image_tokens_loss:psnr_db image_soft_tokens:psnr_db sound_loss:si_sdr_db gaussian_rate_distortion:sdr_db \
+  image_tokens_loss:psnr_db image_redundancy:psnr_db image_soft_tokens:psnr_db sound_loss:si_sdr_db gaussian_rate_distortion:sdr_db \
   diffc_images:psnr_of_mean_mse_db-over-bits_per_pixel diffc_progressive_link:psnr_db diffc_progressive_fades:psnr_db; do \
 	  $(BIN)/channel-sim run $${run%%:*}; cp results/$${run%%:*}/figures/$${run##*:}.svg docs/figures/$${run%%:*}.svg; done
 	$(BIN)/python -m benchmarks.breakeven

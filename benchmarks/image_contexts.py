@@ -1,14 +1,15 @@
 """What a masked model saves and conceals in pictures: `python -m benchmarks.image_contexts FOLDER [--parts PART ...]`.
 
 FOLDER holds lossless_png/ and bsds500_val/, which no model was trained on, and bsds500_train/. BSDS pictures are halved in size, to
-leave nothing of their JPEG blocks. Tiles are of 32 × 32 pixels, `--tiles` of each picture at random places. Parts:
+leave nothing of their JPEG blocks. Tiles are of 32 × 32 pixels, `--tiles` of each picture at random places. `--tokenizer rvq_image`
+measures that and its model. Parts:
 
 savings     real bits of `masked_entropy` against those of the same packets under a table of how often tokens are (order 0), fitted
             to bsds500_train, or, to its greatest favour, to the very tokens that it codes; contexts × rounds, tiles and pictures
-resilience  each context: bits per pixel with preamble and headers, and PSNR at loss of whole packets, with `mean_embedding`
+resilience  each context: bits per pixel with preamble, without headers, and PSNR at loss of whole packets, with `mean_embedding`
 decoders    PSNR of each decoder behind independent packets; and squared error against what decodes where nothing is lost, which is
             what theory says of draws and means
-told        at 30 % loss, and if each lost token were told the true ones of all other places: the most that they could bring
+told        at 30 % loss, and if each lost cell were told the true tokens of all others: the most that they could bring
 speed       CPU and wall seconds of a picture of 512 × 512
 
 Intervals are ±1.96 standard errors over pictures, whose tiles are taken together. Savings are of payload bits.
@@ -40,9 +41,9 @@ from decoders.neighbour_mean import NeighbourMean
 from decoders.none import NoDecoder
 from sources.images import Images
 from sources.masked_coder import MaskedEntropy
-from sources.models.masked_grid import ImageMaskedSmall, MaskedGrid
+from sources.models.masked_grid import ImageMaskedRvq, ImageMaskedSmall, MaskedGrid
 from sources.models.model import MaskedModel
-from sources.vq_image import VqImage
+from sources.vq_image import RvqImage, VqImage
 
 ROOT = Key(7)
 SIDE, NUM_PACKETS = 32, 8
@@ -61,25 +62,41 @@ class Sample(NamedTuple):
 
 
 class OrderZero(MaskedModel):
-    """Every token by how often it is, whatever is around it."""
+    """Every token by how often it is, whatever is around it; the first and the second of a cell each by its own counts."""
 
-    counts: tuple[float, ...]
+    counts: tuple[tuple[float, ...], ...]
 
     @property
     def vocab_size(self) -> int:
-        return len(self.counts)
+        return len(self.counts[0])
 
     def frequencies(self, messages: Sequence[np.ndarray], asked: Sequence[np.ndarray]) -> list[np.ndarray]:
-        table = _table(self.counts, 1 << self.frequency_bits)
-        return [np.broadcast_to(table, (places.size, table.size)) for places in asked]
+        tables = np.stack([_table(one, 1 << self.frequency_bits) for one in self.counts])
+        return [tables[places % len(tables)] for places in asked]
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=8)
 def _table(counts: tuple[float, ...], total: int) -> np.ndarray:
     shares = np.array(counts) / sum(counts)
     table = 1 + np.floor(shares * (total - len(counts))).astype(np.int64)
     table[shares.argmax()] += total - table.sum()
     return table
+
+
+SHIPPED: dict[str, tuple[VqImage, MaskedGrid]] = {"vq_image": (VqImage(), ImageMaskedSmall()),
+                                                  "rvq_image": (RvqImage(), ImageMaskedRvq())}
+"""Tokenizers and the models of their tokens."""
+
+
+def chosen_pair(options: argparse.Namespace) -> tuple[VqImage, MaskedGrid]:
+    """The tokenizer and the model that `--tokenizer` and `--model` name."""
+    tokenizer, model = SHIPPED[options.tokenizer]
+    return tokenizer, MaskedGrid(path=options.model) if options.model else model
+
+
+def depth(tokens: Tokens) -> int:
+    """Tokens of a cell."""
+    return tokens.grid[2] if len(tokens.grid) == 3 else 1
 
 
 def whole(path: Path, scale: float | None, limit: int | None = None) -> list[Item]:
@@ -111,8 +128,8 @@ def with_error(samples: Sequence[Sample], values: Sequence[float] | np.ndarray) 
 
 
 def fitted(tokens: Sequence[Tokens], floor: float) -> OrderZero:
-    values = np.concatenate([one.values for one in tokens])
-    return OrderZero(counts=tuple((np.bincount(values, minlength=tokens[0].vocab_size) + floor).tolist()))
+    values, size = np.concatenate([one.values.reshape(-1, depth(one)) for one in tokens]), tokens[0].vocab_size
+    return OrderZero(counts=tuple(tuple((np.bincount(stage, minlength=size) + floor).tolist()) for stage in values.T))
 
 
 def show_savings(title: str, samples: Sequence[Sample], model: MaskedModel, rivals: dict[str, OrderZero],
@@ -195,22 +212,23 @@ def show_decoders(title: str, tokenizer: VqImage, samples: Sequence[Sample], mod
 
 
 class Told(MaskedModel):
-    """Of each place asked what `model` says, given the true tokens of all others; no receiver has it."""
+    """Of each place asked what `model` says, given the true tokens of all other cells; no receiver has it."""
 
     model: SerializeAsAny[MaskedModel]
-    truth: tuple[tuple[int, ...], ...]
+    truth: tuple[int, ...]
 
     @property
     def vocab_size(self) -> int:
         return self.model.vocab_size
 
     def frequencies(self, messages: Sequence[np.ndarray], asked: Sequence[np.ndarray]) -> list[np.ndarray]:
-        return [np.concatenate([self._alone(place) for place in places]) for places in asked]
+        return [np.concatenate([self._alone(message, place) for place in places]) for message, places in zip(messages, asked)]
 
-    def _alone(self, place: int) -> np.ndarray:
-        message = np.array(self.truth, np.int32)
-        message.ravel()[place] = -1
-        return self.model.frequencies([message], [np.array([place])])[0]
+    def _alone(self, message: np.ndarray, place: int) -> np.ndarray:
+        others = np.array(self.truth, np.int32).reshape(message.shape)
+        cells = others.reshape(message.shape[0] * message.shape[1], -1)
+        cells[place // cells.shape[1]] = -1
+        return self.model.frequencies([others], [np.array([place])])[0]
 
 
 def show_told(tokenizer: VqImage, samples: Sequence[Sample], model: MaskedModel) -> None:
@@ -219,7 +237,7 @@ def show_told(tokenizer: VqImage, samples: Sequence[Sample], model: MaskedModel)
     print("told: 30 % lost, PSNR (dB), dB above neighbour_mean")
     shown: dict[str, list[np.ndarray]] = {"neighbour_mean": [], "mean_embedding": [], "mean_embedding, told": []}
     for i, (sample, one) in enumerate(zip(samples, evidence, strict=True)):
-        truth = tuple(map(tuple, sample.tokens.values.reshape(sample.tokens.grid).tolist()))
+        truth = tuple(sample.tokens.values.tolist())
         for decoder, pictures in zip((NeighbourMean(), MaskedImage(model=model), MaskedImage(model=Told(model=model, truth=truth))),
                                      shown.values(), strict=True):
             pictures.append(restored(tokenizer, decoder, sample, one, i))
@@ -244,7 +262,7 @@ def show_speed(tokenizer: VqImage, item: Item, model: MaskedModel) -> None:
     print(f"speed: {item.name}")
     tokens = tokenizer.encode(item, ROOT)
     MaskedEntropy(model=model).encode([tokens])  # compile and load
-    timed("vq_image encodes", lambda: tokenizer.encode(item, ROOT))
+    timed("pixels to tokens", lambda: tokenizer.encode(item, ROOT))
     for context, rounds in (("independent", 1), ("chained", 2), ("chained", 4), ("chained", 16)):
         coder = MaskedEntropy(model=model, num_packets=NUM_PACKETS, context=context, rounds=rounds)
         coded = timed(f"masked_entropy encodes, {context}, {rounds} rounds", lambda: coder.encode([tokens]))
@@ -254,7 +272,7 @@ def show_speed(tokenizer: VqImage, item: Item, model: MaskedModel) -> None:
     sample = Sample(0, item, tokens)
     for estimate in ("mean_embedding", "sample"):
         decoder = MaskedImage(model=model, estimate=estimate)
-        timed(f"{estimate} conceals 30 %, vq_image decodes", lambda: restored(tokenizer, decoder, sample, evidence, 0))
+        timed(f"{estimate} conceals 30 %, tokens to pixels", lambda: restored(tokenizer, decoder, sample, evidence, 0))
 
 
 def main() -> None:
@@ -264,11 +282,10 @@ def main() -> None:
     parser.add_argument("--tiles", type=int, default=1, help="of each picture")
     parser.add_argument("--pictures", type=int, default=4, help="whole ones, of bsds500_val")
     parser.add_argument("--rounds", type=int, default=4, help="in resilience")
-    parser.add_argument("--tokenizer", help="weights of another vq_image")
+    parser.add_argument("--tokenizer", choices=SHIPPED, default="vq_image")
     parser.add_argument("--model", help="weights of another masked model of its tokens")
     options = parser.parse_args()
-    tokenizer = VqImage(path=options.tokenizer)
-    model = MaskedGrid(path=options.model) if options.model else ImageMaskedSmall()
+    tokenizer, model = chosen_pair(options)
     halved = whole(options.folder / "bsds500_val", 0.5)
     pictures = whole(options.folder / "lossless_png", None) + halved
     samples = tiles(tokenizer, pictures, options.tiles)

@@ -1,6 +1,6 @@
 """Which estimate of lost tokens looks real: `python -m benchmarks.realism STACK.npz [NUMBER] [--rounds R ...] [--losses P ...]`.
 
-The first NUMBER (default 200) pictures of 32 × 32 pixels of a stack as tokens of `vq_image`, each lost on its own; restored by the
+The first NUMBER (default 200) pictures of 32 × 32 pixels of a stack as tokens of `--tokenizer`, each cell lost alone; restored by
 decoders of tokens, `sample` in each of so many rounds. Of each: PSNR of the mean squared error, the error against what decodes
 where nothing is lost (theory: a draw has twice that of the mean), KID from the originals, and by how much nearer it is to them
 than `mean_embedding`, picture by picture. Intervals are bootstraps over pictures.
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.image_contexts import ROOT, Sample, restored
+from benchmarks.image_contexts import ROOT, SHIPPED, Sample, chosen_pair, depth, restored
 from channel_sim.fidelity import psnr_db, squared_error
 from channel_sim.losses import PacketLoss
 from channel_sim.stages import Decoder
@@ -26,7 +26,6 @@ from reports.realism import kernel_distance, nearer_by
 from reports.statistics import Estimate
 from sources.images import Images
 from sources.models.classifier import ImageClassifierSmall
-from sources.models.masked_grid import ImageMaskedSmall
 from sources.vq_image import VqImage
 
 
@@ -36,8 +35,10 @@ def main() -> None:
     parser.add_argument("number", type=int, nargs="?", default=200)
     parser.add_argument("--rounds", type=int, nargs="+", default=[8])
     parser.add_argument("--losses", type=float, nargs="+", default=[0.1, 0.3, 0.5])
+    parser.add_argument("--tokenizer", choices=SHIPPED, default="vq_image")
+    parser.add_argument("--model", help="weights of another masked model of its tokens")
     options = parser.parse_args()
-    tokenizer, model = VqImage(), ImageMaskedSmall()
+    tokenizer, model = chosen_pair(options)
     items = Images(path=str(options.stack)).items(range(options.number), [ROOT] * options.number)
     samples = [Sample(i, item, tokenizer.encode(item, ROOT)) for i, item in enumerate(items)]
     decoders: dict[str, Decoder] = {"mean_embedding": MaskedImage(model=model), "neighbour_mean": NeighbourMean(),
@@ -59,10 +60,11 @@ def main() -> None:
 
 
 def _heard(samples: Sequence[Sample], loss: float) -> list[Evidence]:
-    """Every token in a packet of its own."""
+    """Every cell in a packet of its own."""
     channel, found = PacketLoss(loss_rate=loss), []
     for place, (_, _, tokens) in enumerate(samples):
-        known = ~channel.lost_packets(tokens.values.size, ROOT.child("channel", place))
+        cells = channel.lost_packets(tokens.values.size // depth(tokens), ROOT.child("channel", place))
+        known = ~np.repeat(cells, depth(tokens))
         found.append(Evidence(known, np.where(known, tokens.values, 0), tokens.vocab_size, tokens.grid))
     return found
 

@@ -17,12 +17,12 @@ class NeighbourMean(Decoder):
     """A lost token becomes the mean of the vectors of those beside it on the grid, holes filled from their rim inwards.
 
     Beside are the next cells along the first two sides of the grid, four in a picture, two in a sequence; those that are known
-    count alike. Where a cell has several tokens, first ones hear first ones alone, second ones second ones. Cells without such
-    wait until the ones around them are filled, and then count these. The mean is the tokenizer's to take: `blend` says how much of
-    each token value is in it. `values` are the weightiest value, of equals the smallest, for tokenizers without vectors. If
-    nothing arrived, or no second tokens, all of these are LOST. Soft tokens take the hard decision of decoder `none` and then
-    count as known. No posterior. The confidence of a filled token is (equal + 1/2) / (pairs + 1), where `equal` of the item's
-    `pairs` of received tokens beside each other are equal: an estimate for lone holes, too high for wide ones.
+    count alike. Where a cell has several tokens, first ones hear first ones alone, second ones second ones. Cells without such wait
+    until the ones around them are filled, and then count these. The mean is the tokenizer's to take: `blend` says how much of each
+    token value is in it. `values` are the weightiest value, of equals the smallest, for tokenizers without vectors. If nothing
+    arrived, or no second tokens, say, all of these are LOST. Soft tokens take the hard decision of decoder `none` and then count as
+    known. No posterior. The confidence of a filled token is (equal + 1/2) / (pairs + 1), where `equal` of the item's `pairs` of
+    received tokens beside each other, first and second ones alike, are equal: an estimate for lone holes, too high for wide ones.
 
     Source: Y. Wang, Q.-F. Zhu, "Error control and concealment for video communication: a review", Proc. IEEE 86 (1998), on spatial
     interpolation from what surrounds a lost block; here in the space of vectors.

@@ -86,6 +86,7 @@ CATALOGUE: Mapping[str, Mapping[str, type[Component]]] = MappingProxyType({
         "png": codecs.Png,
         "bpe": bpe.Bpe,
         "vq_image": vq_image.VqImage,
+        "rvq_image": vq_image.RvqImage,
         "diffc": diffc.Diffc,
         "diffc_image": diffc_image.DiffcImage,
         "diffc_laplace": laplace.DiffcLaplace,
@@ -113,6 +114,7 @@ CATALOGUE: Mapping[str, Mapping[str, type[Component]]] = MappingProxyType({
         "text-masked-small": masked.TextMaskedSmall,
         "masked": masked.Masked,
         "image-masked-small": masked_grid.ImageMaskedSmall,
+        "image-masked-rvq": masked_grid.ImageMaskedRvq,
         "masked_grid": masked_grid.MaskedGrid,
     },
     "denoisers": {

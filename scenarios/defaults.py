@@ -77,9 +77,9 @@ def _knows_the_tokens(model: Any, chain: Chain, where: str) -> None:
                            f"{catalogue.name_of(chain.tokenizer)} makes {made}; choose a model that fits")
     told, used = getattr(model, "tokenizer_digest", None), getattr(chain.tokenizer, "tokens_digest", None)
     if told is not None and told != used:
-        raise RequestError(f"{where}: {catalogue.name_of(model)} knows tokens of a vq_image whose encoder and codes have SHA-256 "
-                           f"{told[:12]}…, those of {catalogue.name_of(chain.tokenizer)} have {str(used)[:12]}…; name the weights "
-                           "it was trained on as tokenizer.path, or train it anew with channel-sim train image-masked")
+        raise RequestError(f"{where}: {catalogue.name_of(model)} knows tokens of a picture tokenizer whose encoder and codes have "
+                           f"SHA-256 {told[:12]}…, those of {catalogue.name_of(chain.tokenizer)} have {str(used)[:12]}…; name the "
+                           "weights it was trained on as tokenizer.path, or train it anew with channel-sim train image-masked")
 
 
 def _exchanges(chain: Chain, where: str) -> None:
@@ -100,7 +100,7 @@ def _exchanges(chain: Chain, where: str) -> None:
 
 
 _SHIPPED = {"models": {"bytes": "ngram", "bpe": "text-small"},
-            "masked_models": {"bpe": "text-masked-small", "vq_image": "image-masked-small"}}
+            "masked_models": {"bpe": "text-masked-small", "vq_image": "image-masked-small", "rvq_image": "image-masked-rvq"}}
 
 
 def _fitting_model(kind: str, built: Mapping[str, Component], where: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from math import prod
 from typing import TypeVar
 
 import numpy as np
@@ -15,7 +16,7 @@ from channel_sim.trial import send
 from channel_sim.types import Evidence
 from scenarios.scenario import Scenario, Task
 
-_TOKENS = 4
+_CELLS = 4
 Result = TypeVar("Result")
 
 
@@ -23,14 +24,15 @@ def rehearse(scenario: Scenario) -> None:
     """Some parts fit one by one and not together, which only a trial shows. `RequestError` names arm and reason."""
     senders = {(task.chain.source, task.chain.tokenizer, task.chain.coder): task for task in scenario.tasks}
     decoders = {(task.chain.tokenizer, task.chain.decoder): task for task in scenario.tasks}
-    sides: dict[Tokenizer, int] = {}
+    grids: dict[Tokenizer, tuple[int, ...]] = {}
     for task in senders.values():
         sent, = _try(scenario, task, partial(send, task.chain, [0], Key(scenario.seed)))
-        sides[task.chain.tokenizer] = len(sent.tokens.grid)
+        grids[task.chain.tokenizer] = sent.tokens.grid
     for task in decoders.values():
         tokenizer = task.chain.tokenizer
-        grid = (1,) * (sides[tokenizer] - 1) + (_TOKENS,)  # some models read grids of two sides alone
-        nothing = Evidence(np.zeros(_TOKENS, bool), np.zeros(_TOKENS, np.int32), tokenizer.vocab_size, grid)
+        sides, depth = len(grids[tokenizer][:2]), grids[tokenizer][2:]  # which some models read none but their own of
+        grid = (1,) * (sides - 1) + (_CELLS, *depth)
+        nothing = Evidence(np.zeros(prod(grid), bool), np.zeros(prod(grid), np.int32), tokenizer.vocab_size, grid)
         _try(scenario, task, partial(task.chain.decoder.restore, [nothing], [Key(scenario.seed)]))
 
 

@@ -29,9 +29,11 @@ class MaskedEntropy(Coder):
         tokens ─▶ low-discrepancy order, cut into `num_packets` ─▶ each packet in `rounds`: model's tables of a round's tokens,
                   given the packet's context and its earlier rounds ─▶ range coder, one stream a packet
 
-    The tokens of a packet, and those of a round, are consecutive in the order of `sources.packet_order`: a lost packet leaves holes
-    apart from one another, with known tokens around them to conceal from. More rounds let more tokens of a packet be context of
-    the others; each costs a call of the model. Both ends ask the model about the same places of the same messages.
+    The cells of a packet, and the tokens of a round, are consecutive in the order of `sources.packet_order`; where a cell has
+    several tokens they go in the same packet, the first of all its cells first (in one round no second token is given its first): a
+    lost packet leaves holes apart from one another, with known tokens around them to conceal from. More rounds let more tokens of a
+    packet be context of the others; each costs a call of the model. Both ends ask the model about the same places of the same
+    messages.
 
     `context` is the dial between efficiency and resilience: which packets must be there before a packet can be decoded.
     independent: none; a loss does no harm to other packets
@@ -59,7 +61,7 @@ class MaskedEntropy(Coder):
     )
 
     model: SerializeAsAny[MaskedModel] | None = Field(None, description="the predictor; default: the shipped one that fits")
-    num_packets: int = Field(8, ge=1, le=1 << 12, description="packets of an item, at most one a token")
+    num_packets: int = Field(8, ge=1, le=1 << 12, description="packets of an item, at most one a cell")
     context: str = Field("independent", description="independent | chained | layered:k (layers) | mdc:k (k in turn)")
     rounds: int = Field(4, ge=1, le=1 << 12, description="groups in which a packet's tokens are coded, one after another")
     header_bits: int = Field(32, ge=0, description="bits of a packet's header, charged")

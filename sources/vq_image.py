@@ -21,7 +21,6 @@ from sources.models.fixed_point import one_blas_thread
 from sources.models.vq_network import FACTOR, NumpyLayers, VqArchitecture, scaled
 
 FORMAT = "channel-sim vq-image 1"
-SHIPPED = weights_file.FOLDER / "vq-image.safetensors"
 
 
 class Network(NamedTuple):
@@ -56,6 +55,7 @@ class VqImage(Tokenizer):
 
     revision: ClassVar[int] = 1
     source: ClassVar[str] = "A. van den Oord, O. Vinyals, K. Kavukcuoglu, NeurIPS 2017"
+    shipped: ClassVar[str] = "vq-image"
 
     path: str | None = Field(None, description="weights from channel-sim train vq-image; default: the shipped ones")
 
@@ -73,7 +73,7 @@ class VqImage(Tokenizer):
     @property
     def file(self) -> Path:
         """Where the weights lie."""
-        return SHIPPED if self.path is None else Path(self.path)
+        return weights_file.FOLDER / f"{self.shipped}.safetensors" if self.path is None else Path(self.path)
 
     @property
     def tokens_digest(self) -> str:
@@ -86,13 +86,13 @@ class VqImage(Tokenizer):
         try:
             return _load(file, file.stat().st_mtime_ns)
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-            raise RequestError(f"tokenizer.path must be weights of vq_image with their .json beside them, got {str(file)!r} "
-                               f"({error}); make them with channel-sim train vq-image") from error
+            raise RequestError("tokenizer.path must be weights of a picture tokenizer with their .json beside them, got "
+                               f"{str(file)!r} ({error}); make them with channel-sim train vq-image") from error
 
     def encode(self, item: Item, key: Key) -> Tokens:
         picture = item.content
         if not isinstance(picture, np.ndarray) or picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] not in (1, 3):
-            raise ValueError(f"tokenizer vq_image takes sources of pictures, grey or RGB, got {item.modality!r} ({item.name}); "
+            raise ValueError(f"a picture tokenizer takes sources of pictures, grey or RGB, got {item.modality!r} ({item.name}); "
                              "use source images, or another tokenizer")
         tokens = self.tokens(picture)
         return Tokens(tokens.ravel(), self.vocab_size, tokens.shape, picture.shape)
@@ -143,6 +143,22 @@ class VqImage(Tokenizer):
         lost = reconstruction.lost
         whole = [_replaced(one, lost, self.network().means[stage[lost]]) for one in alternatives]
         return [one.reshape(-1, len(codes), codes.shape[2]).sum(axis=1) for one in whole]
+
+
+class RvqImage(VqImage):
+    """Two tokens a cell of 4 × 4 pixels, the second of what the first leaves; both tell of the pixels of their own cell alone.
+
+    The network of `vq_image` looks around a cell, so its tokens say once what cells share, and a lost cell is hard to guess. Here
+    each cell is mapped linearly by itself and what neighbours share stays in the tokens: a masked model finds it, to code with and
+    to conceal with. Decoding looks around. The grid is [h, w, 2], and coder `masked_entropy` sends the tokens of a cell in one
+    packet; all else as in `vq_image`. Weights of `path` may have other numbers of tokens.
+
+    Source: B.-H. Juang, A. H. Gray, "Multiple stage vector quantization for speech coding", ICASSP 1982; for pictures D. Lee,
+    C. Kim, S. Kim, M. Cho, W.-S. Han, "Autoregressive image generation using residual quantization", CVPR 2022.
+    """
+
+    source: ClassVar[str] = "B.-H. Juang, A. H. Gray, ICASSP 1982; D. Lee et al., CVPR 2022"
+    shipped: ClassVar[str] = "rvq-image"
 
 
 def save_network(file: Path, weights: dict[str, np.ndarray], config: dict[str, Any]) -> None:

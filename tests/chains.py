@@ -51,8 +51,9 @@ MODEL_OF = {"models": "coder", "masked_models": "decoder"}
 """Whose model an entry is."""
 FOR_SYMBOLS = ("markov", "symbols", "bernoulli", "xor_k", "hmm_k", "from_coder")
 OF_PICTURES = {"images": "pixels", "pixels": "pixels", "interpolate": "pixels", "biharmonic": "pixels"} | {
-    name: name for name in ("jpeg", "webp", "avif", "jpeg2000", "png", "vq_image", "diffc_image")} | {
+    name: name for name in ("jpeg", "webp", "avif", "jpeg2000", "png", "vq_image", "rvq_image", "diffc_image")} | {
     name: "vq_image" for name in ("masked_grid", "image-masked-small")} | {
+    "image-masked-rvq": "rvq_image"} | {
     name: "diffc_image" for name in ("diffusion-small", "denoiser")}
 """Entry that has to do with pictures -> a tokenizer that it works with."""
 OF_SOUNDS = {"audio": "pcm", "plucked_strings": "pcm", "pcm": "pcm", "mu_law": "mu_law", "autoregressive": "pcm"}

@@ -77,9 +77,10 @@ def test_the_envelope_rises_with_the_power():
 
 
 @pytest.mark.slow
-def test_tokens_and_codecs_meet_the_losses_at_equal_uses():
+@pytest.mark.parametrize("name", ["image_tokens_loss", "image_redundancy"])
+def test_tokens_and_codecs_meet_the_losses_at_equal_uses(name):
     """Catches parity as long as the longest packet that nobody counted, and budgets that no file fills: means over all pictures."""
-    tables = read_shipped("image_tokens_loss")
+    tables = read_shipped(name)
     found = scenarios.run(tables | {"replicates": 1, "sweep": {"channel.loss_rate": [0.0]}}).find("channel_uses_per_pixel")
     uses = [row.mean for row in found]
     assert len(uses) == len(tables["arm"]) and max(uses) <= 1.025 * min(uses)

@@ -17,7 +17,7 @@ from sources import vq_image
 from sources.images import Images
 from sources.models import weights_file
 from sources.models.vq_network import VqArchitecture, scaled
-from sources.vq_image import VqImage
+from sources.vq_image import RvqImage, VqImage
 from tests.chains import untrained_vq
 
 KEY = Key(5)
@@ -259,20 +259,27 @@ def shipped_picture():
     return Images(scale=0.5).items([0], [KEY])[0].content
 
 
-def test_the_shipped_weights_are_worth_their_bits():
+@pytest.mark.parametrize(("tokenizer", "decibels"), [(VqImage(), 24.5), (RvqImage(), 27)])
+def test_the_shipped_weights_are_worth_their_bits(tokenizer, decibels):
     """Catches weights of another network, a scale that is lost in storing them, and a code book of which little is used."""
-    tokenizer, content = VqImage(), shipped_picture()
+    content = shipped_picture()
     tokens = tokenizer.encode(Item(content, "image", "it"), KEY)
     decoded, _ = tokenizer.decode(received(tokenizer, tokens), KEY)
     psnr = 10 * np.log10(255 ** 2 / np.mean((decoded.astype(float) - content) ** 2))
-    assert psnr > 24.5 and np.unique(tokens.values).size > 300 and tokenizer.vocab_size == 512
-    held = [weights_file.FOLDER / f"{name}.safetensors" for name in ("vq-image", "image-masked-small")]
-    assert sum(file.stat().st_size for file in held) <= 8_000_000
+    assert psnr > decibels and tokenizer.vocab_size == 512
+    assert all(np.unique(of_stage).size > 300 for of_stage in tokens.values.reshape(64 * 64, -1).T)
 
 
-def test_a_cell_is_heard_nearby_alone():
+def test_a_tokenizer_and_a_masked_model_of_it_are_small():
+    """Catches weights in numbers wider than they need."""
+    for pair in (("vq-image", "image-masked-small"), ("rvq-image", "image-masked-rvq")):
+        assert sum((weights_file.FOLDER / f"{name}.safetensors").stat().st_size for name in pair) <= 8_000_000
+
+
+@pytest.mark.parametrize("tokenizer", [VqImage(), RvqImage()])
+def test_a_cell_is_heard_nearby_alone(tokenizer):
     """Catches a decoder whose picture far from a lost packet changes with it."""
-    tokenizer, content = VqImage(), shipped_picture()
+    content = shipped_picture()
     tokens = tokenizer.encode(Item(content, "image", "it"), KEY)
     changed = tokens.values.copy()
     changed[0] = (changed[0] + 200) % 512

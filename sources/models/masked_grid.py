@@ -72,9 +72,9 @@ class MaskedGrid(Trained, MaskedModel):
     def _tables(self, network: Network, message: np.ndarray, places: np.ndarray, each: Each) -> np.ndarray:
         stages = len(network.heads)
         if message.ndim not in (2, 3) or message.size != np.prod(message.shape[:2]) * stages:
-            raise RequestError(f"this {self.kind} reads grids of two sides with {stages} tokens a place, got one of shape "
-                               f"{message.shape}; use decoder masked_image or coder masked_entropy, and the tokenizer that the "
-                               "model was trained on")
+            count = f"{stages} token{'s' * (stages > 1)}"
+            raise RequestError(f"this {self.kind} reads grids of two sides with {count} a place, got one of shape {message.shape}; "
+                               "use decoder masked_image or coder masked_entropy, and the tokenizer that the model was trained on")
         assert np.all(message.ravel()[places] < 0), "a convolution hears its own place"
         active = active_places(network, message.reshape(*message.shape[:2], stages), places // stages, each)
         tables = np.empty((places.size, self.vocab_size), np.int64)
@@ -91,3 +91,9 @@ class ImageMaskedSmall(MaskedGrid):
     """The shipped masked model of the tokens of `vq_image`."""
 
     shipped: ClassVar[str] = "image-masked-small"
+
+
+class ImageMaskedRvq(MaskedGrid):
+    """The shipped masked model of the tokens of `rvq_image`."""
+
+    shipped: ClassVar[str] = "image-masked-rvq"

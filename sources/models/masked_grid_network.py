@@ -84,8 +84,8 @@ def masks(key: Key, count: int, height: int, width: int, stages: int = 1) -> tup
 
     In every grid another share is masked, evenly from (0, 1]: places drawn one by one, a stretch of the order in which tokens are
     sent (`sources.packet_order`), or what lies in some squares. Grids weigh alike whatever their share, but for small ones, as do
-    the rounds of a coder that goes from no token to all. In half of them the first tokens of some masked places are known, as they
-    are to a coder that sends first ones first.
+    the rounds of a coder that goes from no token to all. Of several tokens a place each is masked wherever the one before it is;
+    with probability 1/2 it is masked in more places, as to a coder that sends first tokens first.
     """
     share = 1 - key.child("share").uniform(count, 1, 1)
     kind = key.child("kind").uniform(count, 1, 1)

@@ -64,7 +64,7 @@ class VqArchitecture(BaseModel):
     code_length: int = Field(32, ge=1, description="length of a code vector")
     channels: int = Field(96, ge=1, description="of the layers on the grid of tokens")
     fine_channels: int = Field(48, ge=1, description="of the layers on the grid twice as fine")
-    encoder_blocks: int = Field(2, ge=0, description="residual blocks before the codes")
+    encoder_blocks: int = Field(2, ge=0, description="residual blocks before the codes; none if cells are coded alone")
     decoder_blocks: int = Field(3, ge=0, description="residual blocks after the codes")
 
     def shapes(self) -> dict[str, tuple[int, ...]]:

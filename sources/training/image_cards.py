@@ -39,13 +39,15 @@ def grid_card(config: dict[str, Any]) -> str:
     """Of a masked model of pictures' tokens."""
     architecture = GridArchitecture(**config["architecture"])
     weights = sum(int(np.prod(shape)) for shape in architecture.shapes().values())
-    several = architecture.stages > 1
+    several, weight = architecture.stages > 1, config["settings"].get("mean_weight", 0)
     known = f"{architecture.vocab_size:,} tokens{f', {architecture.stages} a cell' * several}"
     measured = held_out(config, "integer_bits") + "; crops of the part set aside" + ", given those before it in its cell" * several
     facts = {
         "what": f"p(token) given all known ones around it; {known}, {weights:,} weights in 8 bits",
-        "tokens": f"of vq_image whose encoder and codes have SHA-256 `{config['tokenizer']['tokens_sha256']}`; of no others",
+        "tokens": "of the picture tokenizer whose encoder and codes have SHA-256 "
+                  f"`{config['tokenizer']['tokens_sha256']}`; of no others",
         **training_facts(config, f"{config['settings']['batch_pixels'] // 16 * architecture.stages:,} tokens"),
+        **({"loss at the end": f"bits, and {weight:g} times what the mean vector is off"} if weight else {}),
         "bits a token, averaged over 1/16 … 16/16 of the grid unknown": measured,
         "not for": "tokens of another tokenizer; what it proposes is plausible, not true",
     }

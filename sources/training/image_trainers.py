@@ -117,9 +117,9 @@ class GridTrainer(Trainer):
     def bits(self, logits: Callable[[np.ndarray], np.ndarray]) -> float:
         """Bits a token, averaged over the last 1/16 … 16/16 of the order in which cells are sent, and over the collections.
 
-        It is about what coding in 16 rounds costs. Each token of a cell is asked about with those before it known. `logits` of
-        tokens [n, h, w] (or [n, h, w, stages]), `mask` among them, are natural logarithms of probabilities up to a constant,
-        [..., vocab_size].
+        It is about what coding in 16 rounds costs. Of several tokens a cell each is asked about with those before it known, also in
+        the cells around, which is less than any order of coding pays. `logits` of tokens [n, h, w] (or [n, h, w, stages]), `mask`
+        among them, are natural logarithms of probabilities up to a constant, [..., vocab_size].
         """
         costs = [self._nats(logits, tokens, stage) for tokens in self._measured for stage in range(self.architecture.stages)]
         return float(np.mean(costs) / np.log(2))

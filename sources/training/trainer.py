@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
+from channel_sim.checks import RequestError
 from channel_sim.keys import Key
 from sources.training.checkpoints import ScheduledSettings, as_array, read_checkpoint, write_checkpoint
 from sources.training.schedule import Scheduled
@@ -116,6 +117,10 @@ class Trainer(Scheduled):
         """Go on from a checkpoint; RequestError where it is another training's."""
         arrays, counters = read_checkpoint(path, self.settings)
         for name, variable in self._variables().items():
+            shape = arrays[f"weight.{name}"].shape
+            if shape != tuple(variable.shape):
+                raise RequestError(f"--resume: {str(path)!r} has {name} of shape {shape}, this version {tuple(variable.shape)}; "
+                                   "leave --resume out")
             variable.assign(arrays[f"weight.{name}"])
             self.best[name] = arrays[f"best.{name}"]
         for place, variable in enumerate(self.model.optimizer.variables):
