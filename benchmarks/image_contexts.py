@@ -88,6 +88,12 @@ SHIPPED: dict[str, tuple[VqImage, MaskedGrid]] = {"vq_image": (VqImage(), ImageM
 """Tokenizers and the models of their tokens."""
 
 
+def add_pair(parser: argparse.ArgumentParser, tokenizer: str = "vq_image") -> None:
+    """The options that `chosen_pair` reads."""
+    parser.add_argument("--tokenizer", choices=SHIPPED, default=tokenizer)
+    parser.add_argument("--model", help="weights of another masked model of its tokens")
+
+
 def chosen_pair(options: argparse.Namespace) -> tuple[VqImage, MaskedGrid]:
     """The tokenizer and the model that `--tokenizer` and `--model` name."""
     tokenizer, model = SHIPPED[options.tokenizer]
@@ -282,8 +288,7 @@ def main() -> None:
     parser.add_argument("--tiles", type=int, default=1, help="of each picture")
     parser.add_argument("--pictures", type=int, default=4, help="whole ones, of bsds500_val")
     parser.add_argument("--rounds", type=int, default=4, help="in resilience")
-    parser.add_argument("--tokenizer", choices=SHIPPED, default="vq_image")
-    parser.add_argument("--model", help="weights of another masked model of its tokens")
+    add_pair(parser)
     options = parser.parse_args()
     tokenizer, model = chosen_pair(options)
     halved = whole(options.folder / "bsds500_val", 0.5)

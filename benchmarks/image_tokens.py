@@ -25,9 +25,9 @@ import numpy as np
 
 from benchmarks.image_contexts import (
     ROOT,
-    SHIPPED,
     SIDE,
     Sample,
+    add_pair,
     chosen_pair,
     depth,
     fitted,
@@ -177,8 +177,7 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", default=["quality", "bits", "erased", "jpeg", "speed"])
     parser.add_argument("--tiles", type=int, default=2, help="of each picture")
     parser.add_argument("--pictures", type=int, default=20, help="whole BSDS pictures at most")
-    parser.add_argument("--tokenizer", choices=SHIPPED, default="vq_image")
-    parser.add_argument("--model", help="weights of another masked model of its tokens")
+    add_pair(parser)
     options = parser.parse_args()
     tokenizer, model = chosen_pair(options)
     lossless = _whole_samples(tokenizer, options.folder / "lossless_png", None)

@@ -20,8 +20,8 @@ import numpy as np
 from benchmarks.image_contexts import (
     NUM_PACKETS,
     ROOT,
-    SHIPPED,
     Sample,
+    add_pair,
     chosen_pair,
     heard,
     psnrs,
@@ -94,8 +94,7 @@ def concealed(tokenizer: VqImage, field: Field, sample: Sample, evidence: Eviden
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--tokenizer", choices=SHIPPED, default="rvq_image")
-    parser.add_argument("--model", help="weights of another masked model of its tokens")
+    add_pair(parser, "rvq_image")
     parser.add_argument("--tiles", type=int, default=2, help="of each picture")
     options = parser.parse_args()
     tokenizer, model = chosen_pair(options)

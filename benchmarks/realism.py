@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.image_contexts import ROOT, SHIPPED, Sample, chosen_pair, depth, restored
+from benchmarks.image_contexts import ROOT, Sample, add_pair, chosen_pair, depth, restored
 from channel_sim.fidelity import psnr_db, squared_error
 from channel_sim.losses import PacketLoss
 from channel_sim.stages import Decoder
@@ -35,8 +35,7 @@ def main() -> None:
     parser.add_argument("number", type=int, nargs="?", default=200)
     parser.add_argument("--rounds", type=int, nargs="+", default=[8])
     parser.add_argument("--losses", type=float, nargs="+", default=[0.1, 0.3, 0.5])
-    parser.add_argument("--tokenizer", choices=SHIPPED, default="vq_image")
-    parser.add_argument("--model", help="weights of another masked model of its tokens")
+    add_pair(parser)
     options = parser.parse_args()
     tokenizer, model = chosen_pair(options)
     items = Images(path=str(options.stack)).items(range(options.number), [ROOT] * options.number)
