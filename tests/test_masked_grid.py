@@ -65,10 +65,10 @@ def grids(number, stages=1, known=0.5):
     return messages, [np.flatnonzero(one < 0) for one in messages]
 
 
-def reference(stages, message):
+def reference(stages, message, sizes=None, weights=None):
     """Tables of every place by loops over a padded grid in 64-bit integers, from the equations of `masked_grid_network`."""
-    sizes = SIZES[stages - 1]
-    w = {name: value.astype(np.int64) for name, value in fixed_point.quantise(drawn(sizes)).items()}
+    sizes = sizes or SIZES[stages - 1]
+    w = {name: value.astype(np.int64) for name, value in fixed_point.quantise(weights or drawn(sizes)).items()}
     height, width = message.shape[:2]
 
     def scaled(sums, name):
@@ -105,6 +105,24 @@ def test_tables_are_those_of_the_equations_in_plain_integers(stages, tiny):
     for message, places, table in zip(messages, asked, tiny.frequencies(messages, asked)):
         assert np.array_equal(table, reference(stages, message)[places])
         assert np.all(table.sum(axis=1) == 65536) and table.min() >= 1
+
+
+@pytest.mark.parametrize(("channels", "bias", "near"), [(255, 60.0, np.int16), (255, -60.0, np.int16), (9, 0.0, np.int32)])
+def test_tables_are_right_where_all_is_active_or_nothing_and_where_sums_are_large(channels, bias, near, tmp_path):
+    """Catches counts and channels that do not fit in their bytes, and what tokens add cut to 16 bits."""
+    sizes = SIZES[0].model_copy(update={"channels": channels, "blocks": 1})
+    weights = drawn(sizes)
+    weights["near_bias"] += bias
+    if near is np.int32:
+        parts = np.tanh(weights["embedding"]) @ weights["near"].reshape(25, sizes.embedding, channels)
+        weights["near"] *= 50 / np.abs(parts).max()  # sums are cut at 64, and 16 bits end at 32
+    save_weights(tmp_path / "w.safetensors", fixed_point.quantise(weights),
+                 {"tokenizer": {"name": "vq_image", "tokens_sha256": "?"}}, FORMAT)
+    model = MaskedGrid(path=str(tmp_path / "w.safetensors"))
+    assert model.loaded().network.near.dtype == near
+    messages, asked = grids(4)
+    for message, places, table in zip(messages, asked, model.frequencies(messages, asked)):
+        assert np.array_equal(table, reference(1, message, sizes, weights)[places])
 
 
 def test_tables_depend_on_no_neighbour_no_question_and_no_number_of_threads(stages, tiny):

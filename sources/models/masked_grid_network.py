@@ -37,7 +37,7 @@ class GridSizes(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     embedding: int = Field(48, ge=1, description="length of a token's vector")
-    channels: int = Field(96, ge=1, le=115, description="of the residual stream; sums of nine times as many are exact up to 1,040")
+    channels: int = Field(96, ge=1, le=255, description="of the residual stream")
     blocks: int = Field(5, ge=0, description="residual blocks")
     merge: int = Field(192, ge=1, le=1040, description="length of the vector before the head")
 
