@@ -36,7 +36,7 @@ class Network(NamedTuple):
 
 
 class Active(NamedTuple):
-    """What is above 0 in n vectors, which is a tenth of what is there: skipping the rest is exact, since all is integers.
+    """What is above 0 in n vectors. In trained networks that is little, and to skip the rest changes nothing: all is integers.
 
     num:   uint8 [n]
     found: uint16 [n, channels + AT_ONCE - 1], the first `num` of each vector: 256 channel + activation, unit 2^-7; then some 0
@@ -67,10 +67,11 @@ def _last(network: Network) -> Layers | None:
 class Layers:
     """The residual stream of one grid after every layer, where it was asked for, and of which message it is.
 
-    The next message may differ anywhere: what hears a difference is forgotten, the rest stands, and only what is asked for is made.
-    All is integers, so what stood and what is made anew are the same. A grid of more than `MOST_REMEMBERED` places has one array
-    in place of one a layer, and nothing stands in it. A message that fills up in R rounds costs less than R messages, but not
-    much: what is new lies all over the grid, and a few layers on it is heard everywhere.
+    The next message may differ anywhere. What the tokens add up to is brought from one to the other by what differs; of the layers
+    above, what hears a difference is forgotten, the rest stands, and only what is asked for is made. All is integers, so what stood
+    and what is made anew are the same. A message that fills up in R rounds costs less than R messages, but not much: what is new
+    lies all over the grid, and a few layers on it is heard everywhere. A grid of more than `MOST_REMEMBERED` places has one array
+    in place of one a layer, and serves one message.
     """
 
     def __init__(self, network: Network, grid: tuple[int, ...]) -> None:
