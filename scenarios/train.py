@@ -148,7 +148,8 @@ def _add_pictures(models: Any, name: str, what: str, function: Callable[[argpars
     pictures.set_defaults(function=function)
     pictures.add_argument("--config", type=Path, required=True, help="settings (TOML); an empty file takes the defaults")
     pictures.add_argument("--data", type=Path, required=True, action="append",
-                          help=f"a picture, a folder of pictures or a stack uint8 [n, H, W, 3] (.npy, .npz){sounds}; may repeat")
+                          help=f"a picture, a folder of pictures or a stack uint8 [n, H, W, 3] (.npy, .npz){sounds}; may repeat, "
+                               "each has its turn, one that is named twice has two")
     pictures.add_argument("--out", type=Path, default=Path(f"{name}.safetensors"),
                           help=f"weights to write (default {name}.safetensors)")
     pictures.add_argument("--resume", action="store_true", help="go on from the checkpoint beside --out")

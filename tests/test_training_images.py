@@ -15,6 +15,7 @@ from scenarios.catalogue import build
 from scenarios.cli import main
 from sources.models import weights_file
 from sources.models.masked_grid import MaskedGrid
+from sources.training import image_trainers
 from sources.training.image_cards import grid_card, vq_card
 from sources.training.image_data import LARGE, read_collections
 from sources.training.image_trainers import GridSettings, GridTrainer, VqSettings, mean_and_tokens
@@ -152,6 +153,43 @@ def test_bits_set_aside_are_those_of_masked_tokens_given_the_ones_before_them_in
 
     assert trainer.bits(copied) == pytest.approx(np.log2(3) / 2)
     assert trainer.bits(lambda given: 50.0 * (tokens[..., None] == np.arange(3))) == pytest.approx(0)
+
+
+def test_crops_are_halved_in_turn_for_every_collection(monkeypatch):
+    """Catches a collection that always has crops of one side, pictures cut below a cell's side, and updates of other sizes."""
+    asked = []
+
+    class Pictures:
+        def __init__(self, smallest):
+            self.smallest = smallest
+
+        def side(self, most):
+            return min(most, self.smallest)
+
+        def crops(self, key, count, side):
+            asked.append((count, side))
+            return np.zeros((count, side // 4, side // 4), np.int32)
+
+    monkeypatch.setattr(image_trainers, "_tokens", lambda network, pictures: pictures)
+    trainer = GridTrainer.__new__(GridTrainer)
+    trainer._network, trainer.architecture = None, GRID.architecture(stages=1, vocab_size=3)
+    trainer.collections = [Pictures(8), Pictures(100)]
+    trainer.settings = GRID.model_copy(update={"crop": 16, "batch_pixels": 1024, "sides": 4})
+    for number in range(10):
+        trainer.batch(KEY.child("update", number), number)
+    assert asked[::2] == [(16, 8), (16, 8), (64, 4), (64, 4), (16, 8)]
+    assert asked[1::2] == [(4, 16), (16, 8), (64, 4), (64, 4), (4, 16)]
+
+
+def test_a_card_says_what_was_given_more_than_once():
+    """Catches data listed twice, and shares that are not those of the updates."""
+    config = json.loads((weights_file.FOLDER / "image-masked-small.json").read_text())
+    first, second = config["data"]
+    config["data"] = [first, second, second, second]
+    card = grid_card(config)
+    assert f"`{first['sha256']}`, in 1 of 4 updates; {second['name']}, " in card
+    assert card.count(second["sha256"]) == 1 and f"`{second['sha256']}`, in 3 of 4 updates |" in card
+    assert f"({first['set_aside']:,}, {second['set_aside']:,})" in card
 
 
 @pytest.mark.sionna

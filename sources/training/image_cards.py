@@ -66,9 +66,11 @@ def held_out(config: dict[str, Any], exact: str) -> str:
 def training_facts(config: dict[str, Any], update: str, unit: str = "pictures") -> dict[str, str]:
     """Data, licence and schedule; `update` is what one update sees, `unit` what the data are counted in."""
     settings, best, last = config["settings"], config["best"], config["curve"][-1]
-    data = "; ".join(f"{one['name']}, {one[unit]:,} {unit}, SHA-256 `{one['sha256']}`"
-                     for one in config["data"])
-    aside = ", ".join(f"{one['set_aside']:,}" for one in config["data"])
+    turns = config["data"]
+    distinct = [one for place, one in enumerate(turns) if one not in turns[:place]]
+    told = [f", in {turns.count(one)} of {len(turns)} updates" * (len(distinct) < len(turns)) for one in distinct]
+    data = "; ".join(f"{one['name']}, {one[unit]:,} {unit}, SHA-256 `{one['sha256']}`{share}" for one, share in zip(distinct, told))
+    aside = ", ".join(f"{one['set_aside']:,}" for one in distinct)
     return {
         "data": data,
         "set aside": f"one of {settings['set_aside_every']} {unit} ({aside}), to choose the best weights by",

@@ -13,7 +13,7 @@ from sources.models.fixed_point import one_blas_thread
 from sources.models.masked_grid_network import GridArchitecture, GridSizes, grid_network, masks, spread
 from sources.models.vq_network import KerasLayers, VqArchitecture, vq_network
 from sources.training.checkpoints import as_array
-from sources.training.image_data import Collection, crops
+from sources.training.image_data import FACTOR, Collection, crops
 from sources.training.trainer import Settings, Trainer, training_key
 from sources.vq_image import Network, VqImage, nearest
 
@@ -42,7 +42,8 @@ class GridSettings(GridSizes, Settings):
     tokenizer: str | None = Field(None, description="weights of vq_image whose tokens are trained on; default: the shipped ones")
     batch_pixels: int = Field(65536, ge=16, description="pixels of an update, one cell for sixteen")
     mean_weight: float = Field(0.0, ge=0, description="in the loss, of the mean vector's squared error over the variance around")
-    may_change: ClassVar[frozenset[str]] = Settings.may_change | {"mean_weight"}
+    sides: int = Field(1, ge=1, le=6, description="kinds of crops, in turn: of `crop` pixels a side, of half as many, and so on")
+    may_change: ClassVar[frozenset[str]] = Settings.may_change | {"mean_weight", "sides"}
 
     def architecture(self, stages: int, vocab_size: int) -> GridArchitecture:
         sizes = {name: getattr(self, name) for name in GridSizes.model_fields}
@@ -106,8 +107,9 @@ class GridTrainer(Trainer):
         self._measured = [_tokens(self._network, one) for one in _set_aside(collections, settings, self.key)]
 
     def batch(self, key: Key, number: int) -> tuple[np.ndarray, ...]:
-        collection = self.collections[number % len(self.collections)]
-        tokens = _tokens(self._network, collection.crops(key, *_size(collection, self.settings)))
+        turn, place = divmod(number, len(self.collections))
+        halved, collection = turn % self.settings.sides, self.collections[place]
+        tokens = _tokens(self._network, collection.crops(key, *_size(collection, self.settings, halved)))
         masked, weights = masks(key.child("masks"), *tokens.shape)
         return np.where(masked, self.architecture.mask, tokens), tokens, weights
 
@@ -191,9 +193,9 @@ def _tokens(network: Network, pictures: np.ndarray) -> np.ndarray:
     return tokens.reshape(count, height, *tokens.shape[1:])
 
 
-def _size(collection: Collection, settings: VqSettings | GridSettings) -> tuple[int, int]:
-    """(crops of an update, pixels of their side)."""
-    side = collection.side(settings.crop)
+def _size(collection: Collection, settings: VqSettings | GridSettings, halved: int = 0) -> tuple[int, int]:
+    """(crops of an update, pixels of their side), which is `halved` so many times."""
+    side = collection.side(max(FACTOR, settings.crop >> halved))
     return max(1, settings.batch_pixels // side ** 2), side
 
 
