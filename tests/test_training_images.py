@@ -301,7 +301,7 @@ def test_wrong_requests_are_refused_with_the_cure(folder, tmp_path, capsys):
     """Catches tracebacks and hours of training that end in an error."""
     config = tmp_path / "config.toml"
     for train, text, complaint in ((train_vq_image, "chanels = 3", "chanels"), (train_vq_image, "num_codes = 1", "num_codes"),
-                                   (train_vq_image, "crop =", "TOML"), (train_image_masked, "channels = 400", "115"),
+                                   (train_vq_image, "crop =", "TOML"), (train_image_masked, "channels = 400", "255"),
                                    (train_image_masked, 'tokenizer = "none.safetensors"', "train vq-image")):
         config.write_text(text)
         with pytest.raises(RequestError, match=complaint):
