@@ -155,10 +155,10 @@ def _add(before: np.ndarray, heard: Active, stream: np.ndarray, active: Active, 
          outer: Dense) -> None:
     """One block at `places`: set `stream` to what was there `before` and what is made of the active that is heard around."""
     inside, alone = _nothing(PLACES_AT_ONCE, len(outer.matrix)), np.zeros(1, np.int64)
+    square = np.array([down * (width + 2) + right for down in (-1, 0, 1) for right in (-1, 0, 1)])
     cut = np.empty(len(outer.matrix), np.uint8)
     for first in range(0, places.size, PLACES_AT_ONCE):
         some = places[first:first + PLACES_AT_ONCE]
-        square = np.array([down * (width + 2) + right for down in (-1, 0, 1) for right in (-1, 0, 1)])
         sums = requantised(_product(heard, _padded(some, width), square, inner.matrix), inner.scale, inner.bias)
         for row in range(some.size):
             _activate(inside, row, sums[row], cut)
